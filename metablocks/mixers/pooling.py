@@ -1,0 +1,46 @@
+"""Average pooling as token mixer. PoolFormer: Yu et al. 2022, arXiv:2111.11418, section 3.2, equation 4.
+
+Tokens (B, N, C) to pool(x) - x, (B, N, C): the residual around the mixer adds x again. Tokens outside the grid do not
+count in the mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from metablocks.core.grid import Grid
+from metablocks.core.mixer import Misfit, Mixer, MixerSettings
+from metablocks.core.settings import OddSize
+
+
+@dataclass(frozen=True)
+class Sizes:
+    window: int
+
+
+class Settings(MixerSettings):
+    whole_grid = True
+    takes_prefix = False
+
+    window: OddSize = Field(3, description="side of the pooling window, tokens, odd")
+
+    def resolve(self, dim: int, grid: Grid) -> Sizes:  # noqa: ARG002
+        reach = 2 * max(grid.height, grid.width) - 1
+        if self.window > reach:
+            raise Misfit(f"a pooling window of {self.window} reaches past a {grid} grid", f"use at most {reach}")
+        return Sizes(self.window)
+
+
+class Pooling(Mixer):
+    sizes: Sizes
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        # (B, N, C) seen as channels_last (B, C, H, W), free of copies
+        image = x.unflatten(1, (grid.height, grid.width)).permute(0, 3, 1, 2)
+        window = self.sizes.window
+        pooled = F.avg_pool2d(image, window, stride=1, padding=window // 2, count_include_pad=False)
+        return pooled.permute(0, 2, 3, 1).flatten(1, 2) - x

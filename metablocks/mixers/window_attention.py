@@ -1,0 +1,146 @@
+"""Self-attention inside windows, plain or shifted, with a learned relative-position bias.
+
+Swin: Liu et al. 2021, arXiv:2103.14030, section 3.2, equation 4. Tokens (B, N, C) to (B, N, C). A window larger than
+the grid is cut to it, and along an axis of one window nothing is shifted. With `pad` the shifted map is filled up to
+whole windows with zeros, as the original does; these are seen by attention and cut off after it.
+
+Letters: B batch, N = H W tokens, C width, n windows of an image, L tokens of a window, d head_dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from metablocks.core.grid import Grid
+from metablocks.core.mixer import Misfit, Mixer, MixerSettings, split_heads
+from metablocks.core.settings import NaturalPair, Pair, Positive, Size, fault
+from metablocks.parts.windows import partition, relative_index, reverse, shift_mask
+
+
+@dataclass(frozen=True)
+class Sizes:
+    dim: int
+    heads: int
+    head_dim: int
+    window: tuple[int, int]
+    shift: tuple[int, int]
+    padding: tuple[int, int]
+    grid: tuple[int, int]
+    qkv_bias: bool
+    proj_bias: bool
+    scale: float
+
+
+class Settings(MixerSettings):
+    whole_grid = True
+    takes_prefix = False
+
+    window: Pair = Field(description="side of a window, tokens: N or [H, W]")
+    head_dim: Size | None = Field(None, description="channels of a head; heads follow from the width")
+    heads: Size | None = Field(None, description="number of heads, instead of `head_dim`")
+    shift: Literal["half"] | NaturalPair = Field((0, 0), description="tokens that the windows are shifted by, or `half`")
+    pad: bool = Field(False, description="whether a grid that the window does not tile is padded")
+    qkv_bias: bool = Field(True, description="whether query, key and value have a bias")
+    proj_bias: bool = Field(True, description="whether the output projection has a bias")
+    scale: Positive | None = Field(None, description="factor of the scores; default 1 / sqrt(head_dim)")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Settings:
+        if (self.heads is None) == (self.head_dim is None):
+            wrong = "needs `head_dim` or `heads`" if self.heads is None else "takes `head_dim` or `heads`, not both"
+            raise fault(f"window_attention {wrong}", "the other follows from the width")
+        return self
+
+    def resolve(self, dim: int, grid: Grid) -> Sizes:
+        size = (grid.height, grid.width)
+        heads, head_dim = split_heads(dim, self.heads, self.head_dim)
+        window = min(self.window[0], size[0]), min(self.window[1], size[1])
+        padding = -size[0] % window[0], -size[1] % window[1]
+        if any(padding) and not self.pad:
+            raise Misfit(f"a window of {_side(window)} does not tile a {grid} grid", _fix(size), "window")
+        shift = tuple(
+            0 if length <= side else step
+            for length, side, step in zip(size, self.window, self._shift(window), strict=True)
+        )
+        scale = self.scale or head_dim**-0.5
+        return Sizes(
+            dim, heads, head_dim, window, (shift[0], shift[1]), padding, size, self.qkv_bias, self.proj_bias, scale
+        )
+
+    def _shift(self, window: tuple[int, int]) -> tuple[int, int]:
+        if self.shift == "half":
+            return window[0] // 2, window[1] // 2
+        if self.shift[0] >= self.window[0] or self.shift[1] >= self.window[1]:
+            side = _side(self.window)
+            raise Misfit(f"a shift of {_side(self.shift)} is not smaller than the window of {side}", "", "shift")
+        return self.shift
+
+
+class WindowAttention(Mixer):
+    sizes: Sizes
+    index: Tensor
+    mask: Tensor | None
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
+        height, width = sizes.window
+        self.qkv = nn.Linear(sizes.dim, 3 * sizes.dim, bias=sizes.qkv_bias)
+        # one row for each offset of two tokens in a window
+        self.bias_table = nn.Parameter(torch.empty((2 * height - 1) * (2 * width - 1), sizes.heads))
+        self.proj = nn.Linear(sizes.dim, sizes.dim, bias=sizes.proj_bias)
+        padded = sizes.grid[0] + sizes.padding[0], sizes.grid[1] + sizes.padding[1]
+        mask = shift_mask(padded, sizes.window, sizes.shift) if any(sizes.shift) else None
+        self.register_buffer("index", relative_index(sizes.window), persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
+
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The bias table as in the original: truncated normal, deviation 0.02."""
+        nn.init.trunc_normal_(self.bias_table, std=0.02)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # noqa: ARG002
+        sizes = self.sizes
+        bottom, right = sizes.padding
+        x = x.unflatten(1, sizes.grid)
+        if any(sizes.shift):
+            x = x.roll((-sizes.shift[0], -sizes.shift[1]), (1, 2))
+        if bottom or right:
+            x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        padded = x.shape[1], x.shape[2]
+        x = reverse(self._attend(partition(self.qkv(x), sizes.window), x.shape[0]), sizes.window, padded)
+        x = x[:, : sizes.grid[0], : sizes.grid[1]]
+        if any(sizes.shift):
+            x = x.roll(sizes.shift, (1, 2))
+        return self.proj(x.flatten(1, 2))
+
+    def _attend(self, packed: Tensor, batch: int) -> Tensor:
+        """(B n, L, 3C) to (B n, L, C)."""
+        sizes = self.sizes
+        packed = packed.unflatten(-1, (3, sizes.heads, sizes.head_dim)).permute(2, 0, 3, 1, 4)
+        bias = self.bias_table[self.index].permute(2, 0, 1)
+        if self.mask is None:
+            query, key, value = packed.unbind(0)
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None], scale=sizes.scale)
+            return mixed.transpose(1, 2).flatten(2)
+        # windows of one image differ in their mask: fold them into the heads, (B, n heads, L, d)
+        query, key, value = packed.unflatten(1, (batch, -1)).flatten(2, 3).unbind(0)
+        both = (bias[None] + self.mask[:, None].to(bias.dtype)).flatten(0, 1)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=both[None], scale=sizes.scale)
+        return mixed.unflatten(1, (-1, sizes.heads)).transpose(2, 3).flatten(3).flatten(0, 1)
+
+
+def _side(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} x {pair[1]}"
+
+
+def _fix(size: tuple[int, int]) -> str:
+    sides = [side for side in range(5, 33) if size[0] % side == 0 and size[1] % side == 0]
+    windows = f"use a window of {', '.join(map(str, sides[:4]))}, or " if sides else "use "
+    return f"{windows}`pad: true`, or another image size"

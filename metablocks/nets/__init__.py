@@ -1,0 +1,31 @@
+"""Plans to modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from metablocks.nets.classifier import Classifier
+from metablocks.nets.masked_autoencoder import MaskedAutoencoder, Reconstruction
+from metablocks.nets.stack import Stage
+from metablocks.parts.block import Block
+from metablocks.plan import BlockKind, Plan
+
+Network = Classifier | MaskedAutoencoder
+NETS: dict[str, type[Network]] = {"classifier": Classifier, "masked_autoencoder": MaskedAutoencoder}
+
+
+def assemble(plan: Plan) -> Network:
+    """The module of a plan, with parameters on the current default device and without values worth keeping."""
+    return NETS[plan.net](plan)
+
+
+def blocks(model: nn.Module) -> Iterator[tuple[BlockKind, Block]]:
+    """Every block of a network, in order, with what makes it distinct."""
+    for module in model.modules():
+        if isinstance(module, Stage):
+            yield from module.kinds()
+
+
+__all__ = ["Classifier", "MaskedAutoencoder", "Network", "Reconstruction", "assemble", "blocks"]

@@ -1,0 +1,126 @@
+"""The masked autoencoder: He et al. 2021, arXiv:2111.06377, section 3; with tokens replaced: SimMIM, arXiv:2111.09886.
+
+Letters: B batch, N patches, U masked units, V values of a patch (rows, columns, channels), C width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metablocks.core.grid import Grid
+from metablocks.nets.parts import Embedding, module
+from metablocks.nets.stack import Encoder, Stage
+from metablocks.plan.nouns import DecoderPlan, MaskPlan, Plan
+
+EPS = 1e-6
+"""Added to the variance of a patch that is normalised; the original's value."""
+
+
+class Reconstruction(NamedTuple):
+    """What a masked autoencoder returns."""
+
+    loss: Tensor
+    """Mean squared error over the masked patches, a scalar."""
+    pred: Tensor
+    """(B, N, V): the prediction for every patch."""
+    mask: Tensor
+    """(B, N): 1 where the patch was masked, 0 where it was visible."""
+    latent: Tensor
+    """(B, M, C): the encoder's tokens after its norm, prefix tokens first, then the kept patches in shuffled order."""
+    ids_restore: Tensor
+    """(B, U): where each unit went in the shuffled order."""
+
+
+class MaskedAutoencoder(nn.Module):
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        assert plan.decoder is not None and plan.norm is not None
+        self.plan = plan
+        self.mask: MaskPlan = plan.decoder.mask
+        self.drops = self.mask.tokens == "drop"
+        self.encoder = Encoder(plan.encoder)
+        self.norm = module(plan.norm)
+        self.decoder = Decoder(plan.decoder)
+        dim = plan.decoder.embed.dims[1] if self.drops else plan.encoder.stem.dim
+        self.mask_token = nn.Parameter(torch.empty(1, 1, dim))
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Reconstruction:
+        """Images (B, channels, H, W) and noise (B, U), whose smallest values stay visible, to a `Reconstruction`."""
+        if noise is None:
+            units = self.mask.units[0] * self.mask.units[1]
+            noise = torch.rand(images.shape[0], units, device=images.device)
+        shuffled = noise.argsort(1)
+        restore = shuffled.argsort(1)
+        hidden = (restore >= self.mask.kept).to(images.dtype)
+        tokens = self._hide(self.encoder.stem(images), shuffled, hidden)
+        latent = self.norm(self.encoder.run(self.encoder.embedding.prepend(tokens)))
+        pred = self.decoder(self._fill(self.decoder.embed(latent), restore))
+        mask = self._spread(hidden, self.decoder.grid)
+        loss = ((pred - self.target(images)) ** 2).mean(-1)
+        return Reconstruction((loss * mask).sum() / mask.sum(), pred, mask, latent, restore)
+
+    def target(self, images: Tensor) -> Tensor:
+        """Images to the values of their patches (B, N, V), each patch normalised where the spec says so."""
+        height, width = self.mask.patch
+        patches = images.unflatten(3, (-1, width)).unflatten(2, (-1, height))
+        patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+        if self.mask.normalize == "patch":
+            variance, mean = torch.var_mean(patches, -1, keepdim=True)
+            patches = (patches - mean) / (variance + EPS).sqrt()
+        return patches
+
+    def _hide(self, patches: Tensor, shuffled: Tensor, hidden: Tensor) -> Tensor:
+        """The patches that the encoder sees, with their positions."""
+        place = self.encoder.embedding.place
+        if self.drops:
+            return _take(place(patches), shuffled[:, : self.mask.kept])
+        masked = self._spread(hidden, self.plan.encoder.embedding.grid)[..., None]
+        return place(patches * (1 - masked) + self.mask_token * masked)
+
+    def _fill(self, tokens: Tensor, restore: Tensor) -> Tensor:
+        """Puts mask tokens where patches were dropped, and all patches back into their places."""
+        if not self.drops:
+            return tokens
+        prefix = self.decoder.grid.prefix
+        missing = self.mask_token.expand(tokens.shape[0], restore.shape[1] - self.mask.kept, -1)
+        patches = torch.cat([tokens[:, prefix:], missing.to(tokens.dtype)], 1)
+        return torch.cat([tokens[:, :prefix], _take(patches, restore)], 1)
+
+    def _spread(self, units: Tensor, grid: Grid) -> Tensor:
+        """One number a unit (B, U) to one number a patch of `grid` (B, N)."""
+        rows, columns = grid.height // self.mask.units[0], grid.width // self.mask.units[1]
+        image = units.unflatten(1, self.mask.units)
+        return image.repeat_interleave(rows, 1).repeat_interleave(columns, 2).flatten(1)
+
+
+class Decoder(nn.Module):
+    """Tokens (B, P + N, C) of the embedded latent to the values of every patch (B, N, V)."""
+
+    embedding: Embedding
+
+    def __init__(self, plan: DecoderPlan) -> None:
+        super().__init__()
+        self.grid = plan.predict.grid
+        self.embed = module(plan.embed)
+        self.embedding = module(plan.embedding)  # type: ignore[assignment]
+        self.stages = nn.ModuleList(Stage(stage) for stage in plan.stages)
+        self.norm = module(plan.norm)
+        self.predict = module(plan.predict)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        prefix, patches = tokens[:, : self.grid.prefix], tokens[:, self.grid.prefix :]
+        position = self.embedding.position
+        if position is not None:
+            prefix = position.at_prefix(prefix)
+        tokens = torch.cat([prefix, self.embedding.place(patches)], 1)
+        for stage in self.stages:
+            tokens = stage(tokens)
+        return self.predict(self.norm(tokens))[:, self.grid.prefix :]
+
+
+def _take(tokens: Tensor, ids: Tensor) -> Tensor:
+    """Rows `ids` (B, M) of tokens (B, N, C)."""
+    return tokens.gather(1, ids[:, :, None].expand(-1, -1, tokens.shape[2]))

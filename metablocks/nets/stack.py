@@ -1,0 +1,58 @@
+"""Stages of blocks: what a classifier, an encoder and a decoder have in common. Tokens (B, N, C) throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from metablocks.nets.parts import Embedding, module
+from metablocks.parts.block import Block
+from metablocks.plan.nouns import BlockKind, EncoderPlan, StagePlan
+
+
+class Stage(nn.Module):
+    """Downsampling, position, blocks."""
+
+    def __init__(self, plan: StagePlan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.downsample = module(plan.downsample) if plan.downsample else None
+        self.embedding = module(plan.embedding)
+        self.blocks = nn.ModuleList(module(block.kind) for block in plan.blocks)
+        for block, planned in zip(self.blocks, plan.blocks, strict=True):
+            block.set_drop_rate(planned.drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.downsample is not None:
+            x = self.downsample(x)
+        x = self.embedding(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def kinds(self) -> Iterator[tuple[BlockKind, Block]]:
+        """Each block with what makes it distinct."""
+        for block, planned in zip(self.blocks, self.plan.blocks, strict=True):
+            yield planned.kind, block
+
+
+class Encoder(nn.Module):
+    """Images (B, channels, H, W) to tokens."""
+
+    embedding: Embedding
+
+    def __init__(self, plan: EncoderPlan) -> None:
+        super().__init__()
+        self.stem = module(plan.stem)
+        self.embedding = module(plan.embedding)  # type: ignore[assignment]
+        self.stages = nn.ModuleList(Stage(stage) for stage in plan.stages)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.run(self.embedding(self.stem(images)))
+
+    def run(self, tokens: Tensor) -> Tensor:
+        """Tokens that are embedded through all stages."""
+        for stage in self.stages:
+            tokens = stage(tokens)
+        return tokens

@@ -1,0 +1,97 @@
+"""The MetaFormer block: a token mixer and a channel MLP, each on a residual branch. The residual is written once.
+
+Yu et al. 2022, arXiv:2111.11418, section 3.1, equations 1 and 2. LayerScale: Touvron et al. 2021, arXiv:2103.17239.
+Res-scale: Shleifer et al. 2021, arXiv:2110.09456. Drop path: Huang et al. 2016, arXiv:1603.09382.
+Letters: B batch, N tokens, C width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from metablocks.core.grid import Grid
+from metablocks.parts.norm import Norm
+
+Order = Literal["pre", "post"]
+
+
+@dataclass(frozen=True)
+class Residual:
+    """How a branch is added: the norm and its place, and the initial values of the two scales."""
+
+    dim: int
+    norm: Norm
+    order: Order
+    layer_scale: float | None
+    res_scale: float | None
+    dropout: float
+    drops_path: bool
+
+
+class Branch(nn.Module):
+    """res_scale * x + drop_path(layer_scale * f(norm(x))), or norm(f(x)) in post order. Tokens (B, N, C) both ways."""
+
+    drop_rate: Tensor
+
+    def __init__(self, residual: Residual, op: nn.Module) -> None:
+        super().__init__()
+        self.pre = residual.order == "pre"
+        self.drops_path = residual.drops_path
+        self.norm = residual.norm.build(residual.dim)
+        self.op = op
+        self.dropout = nn.Dropout(residual.dropout)
+        self.initial_scales = residual.layer_scale, residual.res_scale
+        self.layer_scale = _scale(residual.dim, residual.layer_scale)
+        self.res_scale = _scale(residual.dim, residual.res_scale)
+        # a tensor, so that blocks that differ in their rate alone share one compiled graph
+        self.register_buffer("drop_rate", torch.zeros((), device="cpu"), persistent=False)
+
+    def reset_parameters(self) -> None:
+        """Gives both scales their initial values."""
+        for scale, value in zip((self.layer_scale, self.res_scale), self.initial_scales, strict=True):
+            if scale is not None and value is not None:
+                nn.init.constant_(scale, value)
+
+    def forward(self, x: Tensor, *grid: Grid) -> Tensor:
+        y = self.op(self.norm(x), *grid) if self.pre else self.norm(self.op(x, *grid))
+        y = self.dropout(y)
+        if self.layer_scale is not None:
+            y = y * self.layer_scale
+        if self.drops_path and self.training:
+            y = drop_path(y, self.drop_rate)
+        return y + (x if self.res_scale is None else x * self.res_scale)
+
+
+class Block(nn.Module):
+    """Mixer branch, then MLP branch. `grid` is the one that the block was planned for."""
+
+    def __init__(self, grid: Grid, mixer: Branch, mlp: Branch | None) -> None:
+        super().__init__()
+        self.grid = grid
+        self.mixer = mixer
+        self.mlp = mlp
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mixer(x, self.grid)
+        return x if self.mlp is None else self.mlp(x)
+
+    def set_drop_rate(self, rate: float) -> None:
+        """Sets the chance with which an image skips each branch in training."""
+        for branch in (self.mixer, self.mlp):
+            if branch is not None:
+                branch.drop_rate.fill_(rate)
+
+
+def drop_path(x: Tensor, rate: Tensor) -> Tensor:
+    """Zeroes whole images of (B, N, C) with chance `rate` and scales the others to keep the mean."""
+    keep = 1 - rate
+    kept = torch.rand(x.shape[0], 1, 1, device=x.device) < keep
+    return x * (kept / keep).to(x.dtype)
+
+
+def _scale(dim: int, value: float | None) -> nn.Parameter | None:
+    return None if value is None else nn.Parameter(torch.empty(dim))

@@ -1,0 +1,39 @@
+"""The classifier's head: norm over tokens, pooling, norm over the pooled vector, linear layer. (B, N, C) to (B, classes)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from metablocks.core.settings import Settings
+from metablocks.parts.norm import NoNorm, Norm
+
+Pool = Literal["mean", "class"]
+
+
+class Head(Settings):
+    label: ClassVar[str] = "head"
+
+    norm: Norm = Field(NoNorm(), description="over the tokens of the last stage, before pooling")
+    pool: Pool = Field("mean", description="mean: over the patches; class: the class token")
+    pool_norm: Norm = Field(NoNorm(), description="over the pooled vector")
+
+
+class ClassifierHead(nn.Module):
+    """Pools `tokens`: the patches, or the class token alone. Features are read between `norm` and the pooling."""
+
+    def __init__(self, settings: Head, dim: int, classes: int, tokens: slice) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.norm = settings.norm.build(dim)
+        self.pool_norm = settings.pool_norm.build(dim)
+        self.fc = nn.Linear(dim, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.norm(x))
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Normed tokens (B, N, C) to (B, classes)."""
+        return self.fc(self.pool_norm(x[:, self.tokens].mean(1)))

@@ -1,0 +1,59 @@
+"""The channel MLP: two layers over C with an activation between. Vaswani et al. 2017, arXiv:1706.03762, section 3.3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from metablocks.core.mixer import Misfit
+from metablocks.core.settings import Positive, Rate, Settings, Size, fault
+from metablocks.parts.activation import Activation, activation
+
+
+@dataclass(frozen=True)
+class MlpSizes:
+    dim: int
+    hidden: int
+    activation: Activation
+    bias: bool
+    dropout: float
+
+
+class Mlp(Settings):
+    label: ClassVar[str] = "mlp"
+
+    ratio: Positive | None = Field(None, description="hidden width over C")
+    hidden: Size | None = Field(None, description="hidden width, instead of `ratio`")
+    activation: Activation = Field("gelu", description="between the two layers")
+    bias: bool = Field(True, description="whether the layers have a bias")
+    dropout: Rate = Field(0.0, description="rate after the activation and after the second layer")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Mlp:
+        if (self.ratio is None) == (self.hidden is None):
+            raise fault(f"mlp {'needs' if self.ratio is None else 'takes one of'} `ratio` or `hidden`", "mlp: {ratio: 4}")
+        return self
+
+    def resolve(self, dim: int) -> MlpSizes:
+        """The sizes at width `dim`; raises `Misfit` where the hidden width is no whole number."""
+        exact = self.hidden or (self.ratio or 0) * dim
+        if exact != int(exact) or not 1 <= exact <= 1 << 24:
+            raise Misfit(f"a ratio of {self.ratio:g} of width {dim} is {exact:g} hidden channels", "give `hidden`", "mlp")
+        return MlpSizes(dim, int(exact), self.activation, self.bias, self.dropout)
+
+
+class ChannelMlp(nn.Module):
+    """(B, N, C) to (B, N, C)."""
+
+    def __init__(self, sizes: MlpSizes) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(sizes.dim, sizes.hidden, bias=sizes.bias)
+        self.activation = activation(sizes.activation)
+        self.fc2 = nn.Linear(sizes.hidden, sizes.dim, bias=sizes.bias)
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(x)))))

@@ -1,0 +1,72 @@
+"""Norms over tokens (B, N, C): layer norm over C, group norm over N and the channels of a group.
+
+Layer norm: Ba et al. 2016, arXiv:1607.06450. Group norm: Wu & He 2018, arXiv:1803.08494; with one group it is the
+"modified layer norm" of PoolFormer (arXiv:2111.11418, section 4.1).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from metablocks.core.mixer import Misfit
+from metablocks.core.settings import Choice, Positive, Size
+
+
+class Norm(Choice, kind="norm"):
+    def build(self, dim: int) -> nn.Module:
+        """The module for tokens (B, N, dim)."""
+        raise NotImplementedError
+
+    def fit(self, dim: int) -> None:
+        """Raises `Misfit` where the norm cannot be built at width `dim`."""
+
+
+class LayerNorm(Norm, name="layer_norm"):
+    eps: Positive = Field(1e-5, description="added to the variance")
+    bias: bool = Field(True, description="whether a bias is learned beside the scale")
+
+    def build(self, dim: int) -> nn.Module:
+        return nn.LayerNorm(dim, eps=self.eps, bias=self.bias)
+
+
+class GroupNorm(Norm, name="group_norm"):
+    groups: Size = Field(1, description="number of channel groups; each is normalised over all tokens")
+    eps: Positive = Field(1e-5, description="added to the variance")
+    bias: bool = Field(True, description="whether a bias is learned beside the scale")
+
+    def fit(self, dim: int) -> None:
+        if dim % self.groups:
+            raise Misfit(f"{self.groups} groups do not divide the width {dim}", "", "norm")
+
+    def build(self, dim: int) -> nn.Module:
+        return TokenGroupNorm(dim, self)
+
+
+class NoNorm(Norm, name="none"):
+    """No norm."""
+
+    def build(self, dim: int) -> nn.Module:  # noqa: ARG002
+        return nn.Identity()
+
+
+class TokenGroupNorm(nn.Module):
+    """Group norm of tokens: (B, N, C) to the same shape, statistics over N and the channels of a group."""
+
+    def __init__(self, dim: int, settings: GroupNorm) -> None:
+        super().__init__()
+        self.groups, self.eps = settings.groups, settings.eps
+        self.weight = nn.Parameter(torch.empty(dim))
+        self.register_parameter("bias", nn.Parameter(torch.empty(dim)) if settings.bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale one, bias zero."""
+        nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x.transpose(1, 2), self.groups, self.weight, self.bias, self.eps).transpose(1, 2)

@@ -1,0 +1,110 @@
+"""Position embeddings, added to tokens (B, N, C), and the prefix tokens before them.
+
+learned: Dosovitskiy et al. 2020, arXiv:2010.11929, section 3.1. sincos_2d, fixed: He et al. 2021, arXiv:2111.06377,
+as in its released code: the first half of the channels encodes the column, each half is [sin | cos], prefix rows are
+zero. Registers: Darcet et al. 2023, arXiv:2309.16588.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from metablocks.core.grid import Grid
+from metablocks.core.mixer import Misfit
+from metablocks.core.settings import Choice, Size
+
+
+class Prefix(Choice, kind="prefix"):
+    @property
+    def tokens(self) -> int:
+        """How many tokens this adds."""
+        return 1
+
+
+class ClassToken(Prefix, name="class"):
+    """One learned token that the head can read."""
+
+
+class Registers(Prefix, name="registers"):
+    count: Size = Field(description="number of learned tokens that no head reads")
+
+    @property
+    def tokens(self) -> int:
+        return self.count
+
+
+class Position(Choice, kind="position"):
+    def build(self, grid: Grid, dim: int) -> PositionTable:
+        """The table for `grid`; raises `Misfit`."""
+        raise NotImplementedError
+
+    def fit(self, dim: int) -> None:
+        """Raises `Misfit` where the table cannot be built at width `dim`."""
+
+
+class Learned(Position, name="learned"):
+    prefix: bool = Field(True, description="whether prefix tokens have a position too")
+
+    def build(self, grid: Grid, dim: int) -> PositionTable:
+        rows = grid.prefix if self.prefix else 0
+        return PositionTable(nn.Parameter(torch.empty(1, rows + grid.height * grid.width, dim)), rows)
+
+
+class Sincos2d(Position, name="sincos_2d"):
+    """Sines and cosines of row and column; never trained."""
+
+    def fit(self, dim: int) -> None:
+        if dim % 4:
+            raise Misfit(f"sincos_2d needs a width that 4 divides, not {dim}", "", "position")
+
+    def build(self, grid: Grid, dim: int) -> PositionTable:
+        table = torch.zeros(1, grid.prefix + grid.height * grid.width, dim, device="cpu")
+        table[0, grid.prefix :] = sincos_2d(grid.height, grid.width, dim)
+        return PositionTable(nn.Parameter(table, requires_grad=False), grid.prefix)
+
+
+class NoPosition(Position, name="none"):
+    """No position is added."""
+
+
+class PositionTable(nn.Module):
+    """`table` (1, rows, C): first the rows of prefix tokens, where these have a position, then those of the patches."""
+
+    def __init__(self, table: nn.Parameter, prefix: int) -> None:
+        super().__init__()
+        self.table = table
+        self.prefix = prefix
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return patches + self.table[:, self.prefix :]
+
+    def at_prefix(self, tokens: Tensor) -> Tensor:
+        """The prefix tokens (1, P, C) with their position, where they have one."""
+        return tokens + self.table[:, : self.prefix] if self.prefix else tokens
+
+
+class PrefixTokens(nn.Module):
+    """Learned tokens, one parameter (1, count, C) a kind, in the order of the spec."""
+
+    def __init__(self, prefix: tuple[Prefix, ...], dim: int) -> None:
+        super().__init__()
+        for kind in prefix:
+            self.register_parameter(kind.name, nn.Parameter(torch.empty(1, kind.tokens, dim)))
+
+    def forward(self) -> Tensor:
+        return torch.cat(list(self.parameters()), 1)
+
+
+def sincos_2d(height: int, width: int, dim: int) -> Tensor:
+    """(height width, dim) in fp32, computed in fp64."""
+    rate = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64, device="cpu") / (dim / 4))
+
+    def encode(length: int) -> Tensor:
+        angle = torch.arange(length, dtype=torch.float64, device="cpu")[:, None] * rate
+        return torch.cat([angle.sin(), angle.cos()], -1)
+
+    columns = encode(width)[None, :, :].expand(height, -1, -1)
+    rows = encode(height)[:, None, :].expand(-1, width, -1)
+    return torch.cat([columns, rows], -1).flatten(0, 1).float()

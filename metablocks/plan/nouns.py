@@ -1,0 +1,206 @@
+"""The plan of a network: every size resolved to plain numbers. Frozen, hashable, no tensors.
+
+Each part that becomes a module of its own is a noun here; two blocks of the same `BlockKind` share one count of their
+cost and one compiled graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from metablocks.core.grid import Grid
+from metablocks.parts.block import Residual
+from metablocks.parts.downsample import Downsample
+from metablocks.parts.head import Head
+from metablocks.parts.init import InitName
+from metablocks.parts.mlp import MlpSizes
+from metablocks.parts.norm import Norm
+from metablocks.parts.position import Position, Prefix
+from metablocks.parts.stem import Stem
+
+
+@dataclass(frozen=True)
+class StemPlan:
+    stem: Stem
+    image: tuple[int, int]
+    channels: int
+    dim: int
+
+
+@dataclass(frozen=True)
+class EmbeddingPlan:
+    """Prefix tokens and positions; `grid` counts the prefix tokens and all patches."""
+
+    prefix: tuple[Prefix, ...]
+    position: Position
+    grid: Grid
+    dim: int
+
+
+@dataclass(frozen=True)
+class DownsamplePlan:
+    downsample: Downsample
+    grid: Grid
+    dims: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MixerPlan:
+    """`sizes` is what the mixer's settings resolved to."""
+
+    name: str
+    sizes: Any
+
+    def numbers(self) -> dict[str, Any]:
+        """Every derived number by name."""
+        return {item.name: getattr(self.sizes, item.name) for item in dataclasses.fields(self.sizes)}
+
+
+@dataclass(frozen=True)
+class BlockKind:
+    """What makes a block distinct: settings, grid and width. Its drop-path rate is a tensor, so it is not here."""
+
+    dim: int
+    grid: Grid
+    mixer: MixerPlan
+    residual: Residual
+    mlp: MlpSizes | None
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    kind: BlockKind
+    drop_path: float
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    dim: int
+    grid: Grid
+    downsample: DownsamplePlan | None
+    embedding: EmbeddingPlan
+    blocks: tuple[BlockPlan, ...]
+
+
+@dataclass(frozen=True)
+class NormPlan:
+    norm: Norm
+    grid: Grid
+    dim: int
+
+
+@dataclass(frozen=True)
+class HeadPlan:
+    """`tokens` is the range that is pooled, (first, past the last): the patches, or the class token alone."""
+
+    head: Head
+    grid: Grid
+    dim: int
+    classes: int
+    tokens: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LinearPlan:
+    """A linear layer over the tokens of `grid`: the decoder's embedding, and its prediction."""
+
+    dims: tuple[int, int]
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class MaskPlan:
+    """What a masked autoencoder hides: `kept` of `units` squares of `side` stem tokens stay visible."""
+
+    tokens: str
+    units: tuple[int, int]
+    side: tuple[int, int]
+    kept: int
+    patch: tuple[int, int]
+    """Pixels of one predicted patch, (height, width)."""
+    normalize: str
+
+
+@dataclass(frozen=True)
+class EncoderPlan:
+    stem: StemPlan
+    embedding: EmbeddingPlan
+    stages: tuple[StagePlan, ...]
+
+
+@dataclass(frozen=True)
+class DecoderPlan:
+    mask: MaskPlan
+    embed: LinearPlan
+    embedding: EmbeddingPlan
+    stages: tuple[StagePlan, ...]
+    norm: NormPlan
+    predict: LinearPlan
+
+
+Part = StemPlan | EmbeddingPlan | DownsamplePlan | BlockKind | NormPlan | HeadPlan | LinearPlan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole network. `params` and `macs` are counted on first use, by the counter that `metablocks.plan` hands in."""
+
+    name: str
+    net: str
+    encoder: EncoderPlan
+    norm: NormPlan | None
+    head: HeadPlan | None
+    decoder: DecoderPlan | None
+    init: InitName
+    counter: Callable[[Plan], Any] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def stages(self) -> tuple[StagePlan, ...]:
+        """The stages of a classifier, or of the encoder of a masked autoencoder."""
+        return self.encoder.stages
+
+    @property
+    def costs(self) -> Any:
+        if self.counter is None:
+            raise TypeError("this plan was made without a counter: use metablocks.plan")
+        return self.counter(self)
+
+    @property
+    def params(self) -> int:
+        """Parameters, frozen ones included."""
+        return int(self.costs.params)
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-accumulates for one image, or None where an operation is unknown to the counter."""
+        macs: int | None = self.costs.macs
+        return macs
+
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        """Every part with its row: stem, stages.0, ..., norm, head, decoder, decoder.stages.0, ..."""
+        yield "stem", self.encoder.stem
+        yield "stem", self.encoder.embedding
+        yield from _staged("", self.encoder.stages)
+        if self.norm:
+            yield "norm", self.norm
+        if self.head:
+            yield "head", self.head
+        if self.decoder:
+            yield "decoder", self.decoder.embed
+            yield "decoder", self.decoder.embedding
+            yield from _staged("decoder.", self.decoder.stages)
+            yield "predict", self.decoder.norm
+            yield "predict", self.decoder.predict
+
+
+def _staged(prefix: str, stages: tuple[StagePlan, ...]) -> Iterator[tuple[str, Part]]:
+    for index, stage in enumerate(stages):
+        row = f"{prefix}stages.{index}"
+        if stage.downsample:
+            yield row, stage.downsample
+        yield row, stage.embedding
+        for block in stage.blocks:
+            yield row, block.kind

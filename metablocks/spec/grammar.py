@@ -1,0 +1,159 @@
+"""The mappings of the language above the parts: nets, stacks of stages, blocks. Design: one table in the README."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from metablocks import mixers
+from metablocks.core.mixer import MixerSettings
+from metablocks.core.settings import Choice, Pair, Positive, Rate, Settings, Size, fault
+from metablocks.parts.block import Order
+from metablocks.parts.downsample import Downsample, NoDownsample
+from metablocks.parts.head import Head
+from metablocks.parts.init import InitName
+from metablocks.parts.mlp import Mlp
+from metablocks.parts.norm import NoNorm, Norm
+from metablocks.parts.position import NoPosition, Position, Prefix
+from metablocks.parts.stem import Stem
+
+
+class OneOrMany:
+    """Marks a list key that may be given as its one item."""
+
+
+def find(kind: type[Choice], name: str) -> type[Choice] | None:
+    """The settings class of a choice by its name, or None. Mixers are the open kind, found by file name."""
+    if kind is not MixerSettings:
+        return kind.find(name)
+    mixer = mixers.find(name)
+    return mixer and mixer.settings
+
+
+def names(kind: type[Choice]) -> list[str]:
+    """Every name of a kind."""
+    return mixers.names() if kind is MixerSettings else kind.names()
+
+
+def table(cls: type[Choice]) -> dict[str, type[Choice]]:
+    """Name to settings class, for all choices of the kind of `cls`."""
+    kind = MixerSettings if issubclass(cls, MixerSettings) else cls
+    return {name: found for name in names(kind) if (found := find(kind, name))}
+
+
+class Block(Settings):
+    """What every block is made of, unless its stage says otherwise. A stage replaces a key whole."""
+
+    label: ClassVar[str] = "block"
+
+    norm: Norm | None = Field(None, description="before (pre) or after (post) the mixer and the mlp")
+    order: Order = Field("pre", description="pre: x + f(norm(x)); post: x + norm(f(x))")
+    mixer: Annotated[tuple[MixerSettings, ...] | None, OneOrMany()] = Field(
+        None, description="token mixer, or a list that is tiled over the depth"
+    )
+    mlp: Mlp | None = Field(None, description="channel MLP, or none")
+    layer_scale: Positive | None = Field(None, description="initial LayerScale, or none")
+    res_scale: Positive | None = Field(None, description="initial scale of the residual path, or none")
+    dropout: Rate = Field(0.0, description="rate on the output of mixer and mlp")
+
+
+class Stage(Block):
+    """One row of the paper's table."""
+
+    label: ClassVar[str] = "stage"
+
+    dim: Size = Field(description="width, channels")
+    depth: Annotated[int, Field(ge=1, le=1000)] = Field(description="number of blocks")
+    downsample: Downsample | None = Field(None, description="before this stage, instead of the stack's")
+    position: Position = Field(NoPosition(), description="added before the blocks of this stage")
+
+    def part(self, key: str, block: Block) -> Any:
+        """The value of a block key for this stage."""
+        return getattr(self if key in self.model_fields_set else block, key)
+
+
+class DropPath(Settings):
+    label: ClassVar[str] = "drop_path"
+    shorthand: ClassVar[str | None] = "rate"
+
+    rate: Rate = Field(description="chance that an image skips a branch, at the last block")
+    ramp: Literal["linear", "none"] = Field("linear", description="linear: from 0 over all blocks; none: the same in all")
+
+
+class Image(Settings):
+    label: ClassVar[str] = "image"
+
+    size: Pair = Field(description="pixels: N or [H, W]")
+    channels: Annotated[int, Field(ge=1, le=4096)] = Field(3, description="channels of the image")
+
+
+class Stack(Settings):
+    """Stages, and the position of the tokens that enter them."""
+
+    position: Position = Field(NoPosition(), description="added to the tokens before the first stage")
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=100)] = Field(description="one row each")
+
+
+class ImageStack(Stack):
+    """A stack that starts from images."""
+
+    stem: Stem = Field(description="image to tokens")
+    prefix: tuple[Prefix, ...] = Field((), description="tokens before the patches: class, registers")
+    downsample: Downsample = Field(NoDownsample(), description="before every stage but the first")
+
+
+class Encoder(ImageStack):
+    label: ClassVar[str] = "encoder"
+
+    norm: Norm = Field(NoNorm(), description="after the last stage")
+
+
+class Decoder(Stack):
+    label: ClassVar[str] = "decoder"
+
+    norm: Norm = Field(NoNorm(), description="after the last stage")
+
+
+class Net(Choice, kind="net"):
+    image: Image = Field(description="what goes in")
+    block: Block = Field(Block(), description="what every block is made of")
+    drop_path: DropPath = Field(DropPath(rate=0.0), description="stochastic depth")
+    init: InitName = Field("vit", description="the publisher's initialisation")
+
+
+class Classifier(Net, ImageStack, name="classifier"):
+    classes: Size | None = Field(None, description="outputs of the head")
+    head: Head | None = Field(description="or none: the net then returns tokens")
+
+    @model_validator(mode="after")
+    def _classes_need_a_head(self) -> Classifier:
+        if (self.head is None) != (self.classes is None):
+            wrong = "`head: none` has no `classes`" if self.head is None else "a head needs `classes`"
+            raise fault(wrong, "leave out `classes`" if self.head is None else "classes: 1000")
+        return self
+
+
+class Mask(Settings):
+    label: ClassVar[str] = "mask"
+
+    ratio: Annotated[float, Field(gt=0, lt=1)] = Field(description="share of the patches that are masked")
+    tokens: Literal["drop", "replace"] = Field("drop", description="drop: the encoder sees the others; replace: by a token")
+    unit: Size | None = Field(None, description="side of a masked square, pixels; default one token of the decoder")
+
+
+class Target(Choice, kind="target"):
+    """What the decoder predicts."""
+
+
+class Pixels(Target, name="pixels"):
+    normalize: Literal["patch", "none"] = Field("none", description="patch: each to mean 0 and variance 1")
+
+
+class MaskedAutoencoder(Net, name="masked_autoencoder"):
+    mask: Mask = Field(description="what is hidden")
+    encoder: Encoder = Field(description="sees what is not hidden")
+    decoder: Decoder = Field(description="predicts the rest")
+    target: Pixels = Field(Pixels(), description="what is predicted")
+
+

@@ -1,0 +1,175 @@
+"""Tree to checked settings: every fault in the user's words, at its place, and each only once.
+
+The walk follows the types of the settings: a `Choice` is dispatched on its name, a `Settings` on its keys, a tuple
+item by item. What is left are plain values, which pydantic checks; its errors are mapped back to places.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from metablocks.core.errors import Fault, MetablocksError, Place, SpecError
+from metablocks.core.settings import Choice, Settings
+from metablocks.core.text import did_you_mean, listed, nearest, printable
+from metablocks.spec import words
+from metablocks.spec.grammar import Net, OneOrMany, find, names
+from metablocks.spec.tree import Mapping, Node, Scalar, Sequence, plain
+
+BROKEN: Any = object()
+"""Stands for a value whose faults are told already."""
+
+
+def read_net(root: Mapping) -> Net:
+    """The checked net of a tree. Raises `SpecError` with every independent fault."""
+    reader = _Reader()
+    net = reader.net(root)
+    if reader.faults:
+        raise SpecError(*reader.faults)
+    return typing.cast(Net, net)
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+
+    def fault(self, fault: Fault) -> Any:
+        self.faults.append(fault)
+        return BROKEN
+
+    def net(self, root: Mapping) -> Any:
+        """`net: name` stands beside the keys of the net, not around them."""
+        entry = root.get("net")
+        if entry is None:
+            missing = "missing key `net`"
+            return self.fault(Fault(missing, root.place, help=f"net: {listed(names(Net), 'or')}"))
+        cls = self.chosen(Net, entry.value)
+        if cls is BROKEN:
+            return BROKEN
+        rest = Mapping(tuple(item for item in root.entries if item.key != "net"), root.place)
+        return self.settings(cls, rest, root.place)
+
+    def value(self, annotation: Any, many: bool, node: Node) -> Any:
+        """What `node` is under a key declared as `annotation`."""
+        kind, optional = _without_none(annotation)
+        if optional and isinstance(node, Scalar) and node.value == "none" and not _takes_none(kind):
+            return None
+        if typing.get_origin(kind) is tuple and _settings_class(typing.get_args(kind)[0]):
+            return self.items(typing.get_args(kind)[0], many, node)
+        cls = _settings_class(kind)
+        if cls is None:
+            return plain(node)
+        return self.choice(cls, node) if issubclass(cls, Choice) else self.settings(cls, node, node.place)
+
+    def items(self, cls: type[Settings], many: bool, node: Node) -> Any:
+        if many and not isinstance(node, Sequence):
+            one = self.value(cls, False, node)
+            return one if one is BROKEN else (one,)
+        if not isinstance(node, Sequence):
+            what = words.found(node)
+            return self.fault(Fault(f"expected a list, found {what}", node.place, help="write [a, b, ...]"))
+        if many and not node.items:
+            return self.fault(Fault("an empty list", node.place, help="name at least one"))
+        values = tuple(self.value(cls, False, item) for item in node.items)
+        return BROKEN if BROKEN in values else values
+
+    def chosen(self, kind: type[Choice], node: Node) -> Any:
+        """The settings class that a name stands for."""
+        if not isinstance(node, Scalar) or not isinstance(node.value, str):
+            wrong = f"expected the name of a {kind.kind}, found {words.found(node)}"
+            return self.fault(Fault(wrong, node.place, help=words.choices(kind)))
+        try:
+            cls = find(kind, node.value)
+        except MetablocksError as error:  # the file of a mixer cannot be used
+            return self.fault(Fault(error.faults[0].message, node.place, help=error.help))
+        if cls is None:
+            wrong = f"unknown {kind.kind} `{printable(node.value)}`"
+            return self.fault(Fault(wrong, node.place, did_you_mean(node.value, names(kind)), words.choices(kind)))
+        return cls
+
+    def choice(self, kind: type[Choice], node: Node) -> Any:
+        """`name` or `{name: {settings}}`."""
+        if isinstance(node, Mapping) and len(node.entries) == 1:
+            entry = node.entries[0]
+            cls = self.chosen(kind, Scalar(entry.key, entry.key, entry.key_place))
+            inner = entry.value
+            if isinstance(inner, Scalar) and inner.value is None:
+                wrong = f"`{printable(entry.key)}:` has no settings"
+                return self.fault(Fault(wrong, entry.key_place, help=f"write `{printable(entry.key)}` alone"))
+            return cls if cls is BROKEN else self.settings(cls, inner, entry.key_place)
+        if isinstance(node, Scalar):
+            cls = self.chosen(kind, node)
+            return cls if cls is BROKEN else self.settings(cls, Mapping((), node.place), node.place)
+        wrong = f"a {kind.kind} is `name` or `{{name: {{settings}}}}`, found {words.found(node)}"
+        if isinstance(node, Mapping) and node.entries:
+            wrong = f"a {kind.kind} has one name, found {listed(f'`{printable(e.key)}`' for e in node.entries[:4])}"
+        return self.fault(Fault(wrong, node.place, help=words.choices(kind)))
+
+    def settings(self, cls: type[Settings], node: Node, owner: Place) -> Any:
+        """The settings in a mapping; faults of the whole are placed at `owner`."""
+        if cls.shorthand and isinstance(node, Scalar):
+            values: dict[str, Any] = {cls.shorthand: node.value}
+            return self.build(cls, values, Mapping((), node.place), owner)
+        if not isinstance(node, Mapping):
+            wrong = f"expected the keys of {words.label(cls)}, found {words.found(node)}"
+            return self.fault(Fault(wrong, node.place, help=words.keys(cls)))
+        values = {}
+        for entry in node.entries:
+            field = cls.model_fields.get(entry.key)
+            if field is None:
+                values[entry.key] = BROKEN
+                self.faults.append(words.unknown_key(cls, entry.key, entry.key_place))
+            else:
+                values[entry.key] = self.value(field.annotation, _many(field), entry.value)
+        return self.build(cls, values, node, owner)
+
+    def build(self, cls: type[Settings], values: dict[str, Any], node: Mapping, owner: Place) -> Any:
+        """Hands plain values and read settings to pydantic; tells what it finds, broken keys aside."""
+        broken = [key for key, value in values.items() if value is BROKEN]
+        try:
+            built = cls.model_validate({key: value for key, value in values.items() if value is not BROKEN})
+        except ValidationError as error:
+            # a union reports each of its members: one fault for each key
+            by_key = {str(item["loc"][:1]): item for item in reversed(error.errors(include_url=False))}
+            for item in reversed(by_key.values()):
+                if not _told(item, broken):
+                    self.faults.append(words.invalid(cls, item, node, owner))
+            return BROKEN
+        return BROKEN if broken else built
+
+
+def _told(item: Any, broken: Iterable[str]) -> bool:
+    """Whether an error of pydantic only follows from a key that is broken or misspelt."""
+    key = str(item["loc"][0]) if item["loc"] else ""
+    if not key:
+        return bool(list(broken))
+    return key in broken or (item["type"] == "missing" and any(nearest(word, [key]) for word in broken))
+
+
+def _many(field: FieldInfo) -> bool:
+    return any(isinstance(mark, OneOrMany) for mark in field.metadata)
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    """The annotation without `| None`, and whether it had one; `Annotated` is opened on the way."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        optional = len(kinds) < len(typing.get_args(annotation))
+        return (_without_none(kinds[0])[0] if len(kinds) == 1 else annotation), optional
+    return annotation, False
+
+
+def _settings_class(kind: Any) -> type[Settings] | None:
+    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
+
+
+def _takes_none(kind: Any) -> bool:
+    """Whether `none` is itself one of the choices."""
+    return isinstance(kind, type) and issubclass(kind, Choice) and "none" in kind.names()
