@@ -102,6 +102,9 @@ class MetablocksError(Exception):
         more = len(self.faults) - len(told)
         super().__init__("\n\n".join([*told, f"and {more} more errors"] if more else told))
 
+    def __reduce__(self) -> tuple[type[MetablocksError], tuple[Fault, ...]]:
+        return type(self), self.faults
+
     @property
     def _place(self) -> Place | None:
         return self.faults[0].place if self.faults else None

@@ -24,6 +24,8 @@ class Settings(BaseModel):
     label: ClassVar[str] = ""
     shorthand: ClassVar[str | None] = None
     """The key that a bare value stands for: `drop_path: 0.2` is `drop_path: {rate: 0.2}`."""
+    inherits: ClassVar[bool] = False
+    """Keys that are not written are taken from elsewhere, not from their defaults."""
 
 
 class Choice(Settings):

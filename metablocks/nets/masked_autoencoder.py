@@ -44,8 +44,7 @@ class MaskedAutoencoder(nn.Module):
         self.encoder = Encoder(plan.encoder)
         self.norm = module(plan.norm)
         self.decoder = Decoder(plan.decoder)
-        dim = plan.decoder.embed.dims[1] if self.drops else plan.encoder.stem.dim
-        self.mask_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.mask_token = nn.Parameter(torch.empty(1, 1, self.mask.dim))
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Reconstruction:
         """Images (B, channels, H, W) and noise (B, U), whose smallest values stay visible, to a `Reconstruction`."""

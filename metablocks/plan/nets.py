@@ -130,6 +130,7 @@ def _mask(planner: Planner, net: MaskedAutoencoder, stem: Grid, out: Grid) -> Ma
     units = height // unit[0], width // unit[1]
     side = stem.height // units[0], stem.width // units[1]
     kept = _visible(planner, net, units[0] * units[1])
-    return MaskPlan(net.mask.tokens, units, side, kept, patch, net.target.normalize)
+    dim = (net.decoder if net.mask.tokens == "drop" else net.encoder).stages[0].dim
+    return MaskPlan(net.mask.tokens, units, side, kept, patch, net.target.normalize, dim)
 
 

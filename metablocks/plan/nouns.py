@@ -122,6 +122,8 @@ class MaskPlan:
     patch: tuple[int, int]
     """Pixels of one predicted patch, (height, width)."""
     normalize: str
+    dim: int
+    """Width of the mask token: the decoder's where patches are dropped, the encoder's where they are replaced."""
 
 
 @dataclass(frozen=True)

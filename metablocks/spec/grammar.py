@@ -62,6 +62,7 @@ class Stage(Block):
     """One row of the paper's table."""
 
     label: ClassVar[str] = "stage"
+    inherits: ClassVar[bool] = True
 
     dim: Size = Field(description="width, channels")
     depth: Annotated[int, Field(ge=1, le=1000)] = Field(description="number of blocks")

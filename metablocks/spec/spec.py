@@ -40,11 +40,11 @@ class Spec:
 
 
 def _keys(settings: Settings) -> dict[str, Any]:
-    """The keys that are set or have a default; a key that a stage leaves to `block` stays out."""
+    """The keys that are written or have a default; a key that a stage leaves to `block` stays out."""
     return {
         key: "none" if value is None else _plain(value)
         for key, value in settings
-        if value is not None or key in settings.model_fields_set
+        if key in settings.model_fields_set or (value is not None and not settings.inherits)
     }
 
 

@@ -123,9 +123,9 @@ class _Composer:
                 self.fault(message, replace(place, width=len(word)), help=help)
 
     def collection(self, event: yaml.Event, place: Place) -> Mapping | Sequence:
-        bracket = self.raw(place)[:1] in ("[", "{")  # the pair in `[a: b]` is a flow mapping without one
+        bracket = self.bracket(event)
         self.depth += 1
-        self.brackets += [place] * bracket
+        self.brackets += [bracket] if bracket else []
         if isinstance(event, yaml.MappingStartEvent):
             entries, items = self.entries(), None
         else:
@@ -137,6 +137,12 @@ class _Composer:
             place = entries[0].key_place
         self.depth -= 1
         return Mapping(tuple(entries), place) if items is None else Sequence(tuple(items), place)
+
+    def bracket(self, event: yaml.Event) -> Place | None:
+        """Where the bracket stands that a collection opens with; the mapping in `[a: b]` has none and no width."""
+        line, end = spot(event.end_mark)
+        opened = self.source.line(line)[end - 2 : end - 1] in ("[", "{") and spot(event.start_mark) != (line, end)
+        return Place(self.source, line, end - 1) if opened else None
 
     def items(self) -> list[Node]:
         items = []
@@ -187,8 +193,8 @@ class _Composer:
 
     def scalar(self, event: yaml.ScalarEvent, place: Place) -> Scalar:
         plain = event.style in ("", None)
-        if spot(event.end_mark)[0] != place.line and event.style not in ("|", ">"):
-            raise self.stop(self.runs_on(place, plain))
+        if event.style not in ("|", ">") and (more := self.continued(event, place)):
+            raise self.stop(self.runs_on(place, plain, more))
         if found := FORBIDDEN.search(event.value):
             self.fault(f"a string cannot hold the character U+{ord(found[0]):04X}", place, help="delete it")
         elif TEMPLATE.search(event.value):
@@ -203,7 +209,14 @@ class _Composer:
             self.fault(str(error), place, help="write a plain decimal number")
             return Scalar(None, event.value, place)
 
-    def runs_on(self, place: Place, plain: bool) -> Fault:
+    def continued(self, event: yaml.Event, place: Place) -> Place | None:
+        """The next line with text that belongs to a scalar. None also for an empty one: a tag alone ends a line later."""
+        for line in range(place.line + 1, spot(event.end_mark)[0] + 1):
+            if text := self.source.line(line).strip():
+                return Place(self.source, line, self.source.line(line).index(text) + 1, len(text))
+        return None
+
+    def runs_on(self, place: Place, plain: bool, more: Place) -> Fault:
         """YAML lets plain and quoted text run on over lines; in a spec that is always a forgotten mark."""
         if not plain:
             return unclosed(place)
@@ -213,9 +226,5 @@ class _Composer:
             return no_space(replace(place, width=found.end()))
         if self.brackets:
             return unclosed(self.brackets[-1])
-        line = place.line + 1
-        while not (text := self.source.line(line)).strip():
-            line += 1
-        there = Place(self.source, line, len(text) - len(text.lstrip()) + 1, len(text.strip()))
         help = "is a `:` missing, or is the line indented too far? text of several lines begins with `>`"
-        return Fault(f"this line goes on with the value of line {place.line}", there, help=help)
+        return Fault(f"this line goes on with the value of line {place.line}", more, help=help)

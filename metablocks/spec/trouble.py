@@ -27,8 +27,8 @@ def explain(error: YAMLError, source: Source, opened: Place | None, last: Event 
     """The fault behind a YAML error; `opened` is the innermost open bracket, `last` the event before the error."""
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
         return Fault("this is not YAML", Place(source, 1, 1))
-    place = Place(source, *spot(error.problem_mark))
-    context = Place(source, *spot(error.context_mark or error.problem_mark))
+    place = within(source, error.problem_mark)
+    context = within(source, error.context_mark or error.problem_mark)
     problem = error.problem or ""
     if "could not find expected ':'" in problem:
         place = context  # where the key stands; the parser has gone on to the next line
@@ -48,6 +48,14 @@ def explain(error: YAMLError, source: Source, opened: Place | None, last: Event 
 def spot(mark: object) -> tuple[int, int]:
     """Line and column of a mark of PyYAML, counted from 1."""
     return getattr(mark, "line", 0) + 1, getattr(mark, "column", 0) + 1
+
+
+def within(source: Source, mark: object) -> Place:
+    """The place of a mark; the end of the text, for libyaml a line of its own, is the end of the last line."""
+    line, column = spot(mark)
+    if line > len(source.lines):
+        line, column = len(source.lines), len(source.lines[-1]) + 1
+    return Place(source, line, column)
 
 
 def suspect(source: Source, line: int) -> Fault | None:
