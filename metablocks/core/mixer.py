@@ -38,6 +38,8 @@ class Mixer(nn.Module):
     """A token mixer. `settings` is set by the finder in `metablocks.mixers`."""
 
     settings: ClassVar[type[MixerSettings]]
+    no_decay: ClassVar[tuple[str, ...]] = ()
+    """Names of parameters that train without weight decay, biases and vectors aside."""
 
     def __init__(self, sizes: Any) -> None:
         super().__init__()

@@ -83,6 +83,7 @@ class Settings(MixerSettings):
 
 
 class WindowAttention(Mixer):
+    no_decay = ("bias_table",)
     sizes: Sizes
     index: Tensor
     mask: Tensor | None

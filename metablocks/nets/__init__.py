@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import nn
-
 from metablocks.nets.classifier import Classifier
 from metablocks.nets.masked_autoencoder import MaskedAutoencoder, Reconstruction
+from metablocks.nets.network import Network
 from metablocks.nets.stack import Stage
 from metablocks.parts.block import Block
 from metablocks.plan import BlockKind, Plan
 
-Network = Classifier | MaskedAutoencoder
 NETS: dict[str, type[Network]] = {"classifier": Classifier, "masked_autoencoder": MaskedAutoencoder}
 
 
@@ -21,7 +19,7 @@ def assemble(plan: Plan) -> Network:
     return NETS[plan.net](plan)
 
 
-def blocks(model: nn.Module) -> Iterator[tuple[BlockKind, Block]]:
+def blocks(model: Network) -> Iterator[tuple[BlockKind, Block]]:
     """Every block of a network, in order, with what makes it distinct."""
     for module in model.modules():
         if isinstance(module, Stage):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from metablocks.nets.network import Network
 from metablocks.nets.parts import module
 from metablocks.nets.stack import Encoder
 from metablocks.parts.head import ClassifierHead
 from metablocks.plan.nouns import Plan
 
 
-class Classifier(nn.Module):
+class Classifier(Network):
     head: ClassifierHead | None
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.plan = plan
+        super().__init__(plan)
         self.encoder = Encoder(plan.encoder)
         self.head = module(plan.head) if plan.head else None  # type: ignore[assignment]
 

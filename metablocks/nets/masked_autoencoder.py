@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
+from metablocks.nets.network import Network
 from metablocks.nets.parts import Embedding, module
 from metablocks.nets.stack import Encoder, Stage
 from metablocks.plan.nouns import DecoderPlan, MaskPlan, Plan
@@ -34,11 +35,10 @@ class Reconstruction(NamedTuple):
     """(B, U): where each unit went in the shuffled order."""
 
 
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(Network):
     def __init__(self, plan: Plan) -> None:
-        super().__init__()
+        super().__init__(plan)
         assert plan.decoder is not None and plan.norm is not None
-        self.plan = plan
         self.mask: MaskPlan = plan.decoder.mask
         self.drops = self.mask.tokens == "drop"
         self.encoder = Encoder(plan.encoder)

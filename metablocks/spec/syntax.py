@@ -16,7 +16,7 @@ from metablocks.core.text import printable
 from metablocks.spec.scalars import TEMPLATE, lookalike, resolve
 from metablocks.spec.source import FORBIDDEN, read_source, screen
 from metablocks.spec.tree import Entry, Mapping, Node, Scalar, Sequence
-from metablocks.spec.trouble import FEATURES, NO_SPACE, explain, no_space, spot, suspect, template, unclosed
+from metablocks.spec.trouble import FEATURES, NO_SPACE, explain, no_space, spot, suspect, template, unclosed, within
 
 __all__ = ["parse", "parse_value", "read_source"]
 
@@ -91,9 +91,10 @@ class _Composer:
 
     def place(self, first: yaml.Event, last: yaml.Event | None = None) -> Place:
         """The part of an event, or of a stretch of events, that stands on its first line."""
-        (line, start), (last_line, end) = spot(first.start_mark), spot((last or first).end_mark)
-        stop = end if last_line == line else len(self.source.line(line).rstrip()) + 1
-        return Place(self.source, line, start, max(1, stop - start))
+        start = within(self.source, first.start_mark)
+        line, end = spot((last or first).end_mark)
+        stop = end if line == start.line else len(self.source.line(start.line).rstrip()) + 1
+        return replace(start, width=max(1, stop - start.column))
 
     def raw(self, place: Place) -> str:
         return self.source.line(place.line)[place.column - 1 : place.column - 1 + place.width]
@@ -210,9 +211,9 @@ class _Composer:
             return Scalar(None, event.value, place)
 
     def continued(self, event: yaml.Event, place: Place) -> Place | None:
-        """The next line with text that belongs to a scalar. None also for an empty one: a tag alone ends a line later."""
+        """The next line of text that belongs to a scalar. An empty one has none, even if a tag makes it end later."""
         for line in range(place.line + 1, spot(event.end_mark)[0] + 1):
-            if text := self.source.line(line).strip():
+            if text := self.source.line(line).strip(" \t"):
                 return Place(self.source, line, self.source.line(line).index(text) + 1, len(text))
         return None
 

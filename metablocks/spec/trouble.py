@@ -100,9 +100,11 @@ def _token(place: Place, problem: str, context: str) -> Fault | None:
     if "scanning an a" in context or "tag" in context or "tag" in problem:
         message, help = FEATURES["!" if "tag" in context + problem else "*"]
         return Fault(message, place, help=help)
+    if "found a tab" in problem or (mark == "\t" and "cannot start any token" in problem):
+        return Fault("a tab where YAML takes only spaces", place, help="use spaces")
+    if "mapping keys" in problem or "unexpected ':'" in problem:
+        return Fault(f"a `{printable(mark)}` that YAML does not take here", place, help="put the value in quotes")
     if "cannot start any token" in problem:
-        if mark == "\t":
-            return Fault("a tab where YAML takes only spaces", place, help="use spaces")
         shown = "a backtick" if mark == "`" else f"`{printable(mark)}`"
         return Fault(f"a value cannot begin with {shown}", place, help="put it in quotes")
     if mark and mark in "]}":

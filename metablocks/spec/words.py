@@ -125,3 +125,18 @@ def _meaning(cls: type[Settings], key: str) -> str:
     return f"{key}: {description}" if description else ""
 
 
+
+
+def setting_rows(cls: type[Settings]) -> list[tuple[str, str, str]]:
+    """Key, default and meaning of each setting, for people."""
+    rows = []
+    for key, field in cls.model_fields.items():
+        default = "required" if field.is_required() else "-" if field.default is None else _shown(field.default)
+        rows.append((key, default, field.description or ""))
+    return rows
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " x ".join(map(str, value))
+    return value.name if isinstance(value, Choice) else str(value).lower()

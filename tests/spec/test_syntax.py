@@ -168,6 +168,7 @@ def test_json_is_read_too():
         (": x", ("a `:` without a key before it", 1, 1, ":")),
         # characters
         ("x: @a", ("a value cannot begin with `@`", 1, 4, "@")),
+        ("a: ? b", ("a `?` that YAML does not take here", 1, 4, "?")),
         ("x: `a", ("a value cannot begin with a backtick", 1, 4, "`")),
         ("a: b\x00", ("a spec cannot hold the character U+0000", 1, 5, "\x00")),
         ("a: 1\nb: \x1b[1m", ("a spec cannot hold the character U+001B", 2, 4, "\x1b")),
@@ -317,6 +318,8 @@ MARKS = st.sampled_from(list("ab10:-[]{},&*!|>'\"%@`#?~<= \t\n\r\\.$\ufeff\u00a0
 @given(st.text(st.characters()) | st.text(MARKS))
 @example("? !\n- |")
 @example("!\n")
+@example("---\n#")
+@example("a: x\n \u00a0")
 @example("a: !x\n\n")
 @example("!b\t[  ")
 def test_any_text_is_a_tree_or_a_spec_error(text):

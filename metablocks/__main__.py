@@ -1,0 +1,5 @@
+"""`python -m metablocks`."""
+
+from metablocks.cli import main
+
+main()

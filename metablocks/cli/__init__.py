@@ -1,0 +1,43 @@
+"""The command line. Heavy imports stay inside the commands: help must not wait for torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from metablocks.cli.bench import bench
+from metablocks.cli.build import build
+from metablocks.cli.catalogue import mixers, specs
+from metablocks.cli.explain import check, explain
+from metablocks.core.errors import MetablocksError
+
+app = typer.Typer(
+    name="metablocks",
+    help="A language for MetaFormer vision networks, a compiler for it, and a bench.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (build, explain, check, bench, specs, mixers):
+    app.command()(command)
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Runs the command line. Exit codes: 0 ok, 1 failed, 2 bad input, 3 files, 4 some cases failed, 6 missing here."""
+    try:
+        app(standalone_mode=True)
+    except MetablocksError as error:
+        sys.stdout.flush()
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # the reader of our output has gone: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,135 @@
+"""`build`: the whole road once, and the table of stages at its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metablocks.cli.common import Folders, Json, Sets, SpecName, load_mixers, print_json, print_table, progress
+from metablocks.cli.explain import describe, headline, tell_unknown
+from metablocks.core import units
+
+if TYPE_CHECKING:
+    from metablocks.nets import Network
+    from metablocks.plan import Plan, StagePlan
+
+Weights = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="a publisher's checkpoint")]
+How = Annotated[str, typer.Option("--compile", help="none, block (each distinct block once) or model")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
+Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, float64")]
+
+
+def build(
+    source: SpecName,
+    weights: Weights = None,
+    sets: Sets = [],  # noqa: B006
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    how: How = "block",
+    folders: Folders = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Build a network, run one forward pass, and print its stages with what they cost."""
+    from metablocks import api
+
+    load_mixers(folders)
+    times = {}
+    start = time.perf_counter()
+    with progress("building"):
+        model = api.build(source, weights, set=sets, device=device, dtype=dtype, compile=how)
+        times["build_s"] = time.perf_counter() - start
+    times |= _run(model, how)
+    if as_json:
+        print_json(_data(model.plan, times))
+    else:
+        _print(model.plan, times, f"{device}, {dtype}, compile {how}")
+
+
+def _run(model: Network, how: str) -> dict[str, float]:
+    """One forward pass of one image, twice: the first call compiles."""
+    import torch
+
+    from metablocks.build import compiling
+
+    stem = model.plan.encoder.stem
+    parameter = next(model.parameters())
+    image = torch.randn(1, stem.channels, *stem.image, device=parameter.device, dtype=parameter.dtype)
+    times = {}
+    with torch.inference_mode(), compiling():
+        for name in ("first_call_s", "forward_s"):
+            with progress("compiling and running" if how != "none" and not times else "running"):
+                start = time.perf_counter()
+                model(image)
+                if image.is_cuda:
+                    torch.cuda.synchronize()
+                times[name] = time.perf_counter() - start
+    return times
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a stage, or what stands around the stages."""
+
+    name: str
+    grid: str
+    width: str
+    depth: str
+    what: str
+
+
+def _rows(plan: Plan) -> Iterator[Row]:
+    encoder = plan.encoder
+    grid = encoder.embedding.grid
+    yield Row("stem", str(grid), str(encoder.stem.dim), "", encoder.stem.stem.name)
+    yield from (_stage(f"stages.{index}", stage) for index, stage in enumerate(plan.stages))
+    if plan.norm:
+        yield Row("norm", "", str(plan.norm.dim), "", plan.norm.norm.name)
+    if plan.head:
+        yield Row("head", "", str(plan.head.classes), "", f"pool {plan.head.head.pool}, linear")
+    if plan.decoder:
+        decoder = plan.decoder
+        yield Row("decoder", str(decoder.embedding.grid), str(decoder.embed.dims[1]), "", "linear, mask token")
+        yield from (_stage(f"decoder.stages.{index}", stage) for index, stage in enumerate(decoder.stages))
+        yield Row("predict", str(decoder.predict.grid), str(decoder.predict.dims[1]), "", "norm, linear")
+
+
+def _stage(name: str, stage: StagePlan) -> Row:
+    mixers = list(dict.fromkeys(block.kind.mixer.name for block in stage.blocks))
+    return Row(name, str(stage.grid), str(stage.dim), str(len(stage.blocks)), ", ".join(mixers))
+
+
+def _print(plan: Plan, times: dict[str, float], conditions: str) -> None:
+    costs = plan.costs
+    rows = []
+    for row in _rows(plan):
+        cost = costs.rows[row.name]
+        numbers = units.count(cost.params), units.short(cost.macs), units.short(cost.flops)
+        rows.append((row.name, row.grid, row.width, row.depth, row.what, *numbers))
+    total = costs.total
+    rows.append(("total", "", "", "", "", units.count(total.params), units.short(total.macs), units.short(total.flops)))
+    print(headline(plan))
+    print_table(("stage", "grid", "width", "depth", "mixers", "parameters", "MACs", "FLOPs"), rows, left=2, last=True)
+    frozen = f", {units.count(total.frozen)} of them frozen" if total.frozen else ""
+    print(f"\n{units.count(total.params)} parameters{frozen}")
+    print(f"{units.count(total.macs)} MACs, {units.count(total.flops)} FLOPs: {costs.convention}")
+    spent = ", ".join(f"{name.removesuffix('_s').replace('_', ' ')} {units.seconds(t)}" for name, t in times.items())
+    print(f"{conditions}, one image: {spent}")
+    tell_unknown(plan)
+
+
+def _data(plan: Plan, times: dict[str, float]) -> dict[str, Any]:
+    costs = plan.costs
+    stages = [
+        {"name": row.name, "grid": row.grid, "width": row.width, "mixers": row.what}
+        | {"params": costs.rows[row.name].params, "macs": costs.rows[row.name].macs}
+        for row in _rows(plan)
+    ]
+    total = costs.total
+    numbers = {"params": total.params, "frozen_params": total.frozen, "macs": total.macs, "flops": total.flops}
+    own = {"name": plan.name, "net": plan.net, "stem": describe(plan.encoder.stem.stem), "stages": stages}
+    return own | numbers | {"convention": costs.convention, "unknown_ops": total.unknown} | times

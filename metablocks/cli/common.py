@@ -1,0 +1,77 @@
+"""What commands share: options, tables, progress, JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from metablocks.plan import Plan
+    from metablocks.spec import Spec
+
+SpecName = Annotated[str, typer.Argument(metavar="SPEC", help="a path, or the name of a shipped spec")]
+Sets = Annotated[
+    list[str], typer.Option("--set", metavar="K=V", help="edit the spec: stages.2.mixer=pooling (repeatable)")
+]
+Folders = Annotated[list[Path], typer.Option("--mixers", metavar="DIR", help="folder of mixer files (repeatable)")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def planned(source: str, sets: Sequence[str], folders: Sequence[Path]) -> tuple[Spec, Plan]:
+    """The spec and the plan that the arguments of a command name."""
+    from metablocks import api, spec
+
+    load_mixers(folders)
+    checked = spec.read(source, sets)
+    return checked, api.plan(checked)
+
+
+def load_mixers(folders: Sequence[Path]) -> None:
+    if folders:
+        from metablocks.mixers import add_folder
+
+        for folder in folders:
+            add_folder(folder)
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, allow_nan=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, last: bool = False) -> None:
+    """Rows under headings; the first `left` columns flush left, the others right; `last` rules off the last row."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (columns, *rows)
+    ]
+    rule = "-" * max(map(len, lines))
+    lines.insert(1, rule)
+    if last:
+        lines.insert(-1, rule)
+    print("\n".join(lines))
+
+
+@contextmanager
+def progress(what: str) -> Iterator[None]:
+    """Says on stderr what is going on: a line that vanishes on a terminal, else one line when it is over."""
+    start = time.monotonic()
+    if not sys.stderr.isatty():
+        yield
+        if time.monotonic() - start > 2:
+            print(f"{what}: {time.monotonic() - start:.1f} s", file=sys.stderr)
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield

@@ -1,0 +1,175 @@
+"""`explain` and `check`: what a spec comes to, before anything is allocated."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metablocks.cli.common import Folders, Json, Sets, SpecName, load_mixers, planned, print_json, print_table
+from metablocks.core import units
+from metablocks.core.errors import MetablocksError
+from metablocks.core.text import printable
+
+if TYPE_CHECKING:
+    from metablocks.plan import BlockPlan, Plan, StagePlan
+
+
+def check(
+    sources: Annotated[list[str], typer.Argument(metavar="SPEC...", help="paths or names of shipped specs")],
+    sets: Sets = [],  # noqa: B006
+    folders: Folders = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Read and plan specs; tell every fault. Exit code 2 if there is one."""
+    found: dict[str, list[str]] = {}
+    code = 0
+    for source in sources:
+        try:
+            planned(source, sets, folders)
+            found[source] = []
+        except MetablocksError as error:
+            found[source] = [str(fault) for fault in error.faults]
+            code = max(code, error.exit_code)
+    if as_json:
+        print_json(found)
+    for source, faults in found.items():
+        if not faults and not as_json:
+            print(f"{printable(source, limit=0)}: ok")
+        for fault in faults:
+            print(f"{fault}\n", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def explain(source: SpecName, sets: Sets = [], folders: Folders = [], as_json: Json = False) -> None:  # noqa: B006
+    """One line per block, with every derived number."""
+    load_mixers(folders)
+    spec, plan = planned(source, sets, ())
+    lines = list(_lines(plan))
+    if as_json:
+        print_json({"name": plan.name, "digest": spec.digest, "blocks": [_data(line, plan) for line in lines]})
+        return
+    total = plan.costs.total
+    print(headline(plan))
+    columns = ("part", "what", "tokens", "width", "drop path", "parameters", "MACs")
+    rows = [(line.part, line.what, line.grid, str(line.dim), line.drop, *_cost(line, plan)) for line in lines]
+    rows.append(("total", "", "", "", "", units.count(total.params), units.count(total.macs)))
+    print_table(columns, rows, left=2, last=True)
+    print(plan.costs.convention)
+    tell_unknown(plan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One row: a part of the plan, or several that belong together."""
+
+    part: str
+    what: str
+    grid: str
+    dim: int
+    drop: str
+    parts: tuple[Any, ...]
+
+
+def headline(plan: Plan) -> str:
+    """Name, net and input of a network."""
+    stem = plan.encoder.stem
+    return f"{printable(plan.name)}: {plan.net}, image {stem.image[0]} x {stem.image[1]} x {stem.channels}\n"
+
+
+def tell_unknown(plan: Plan) -> None:
+    """Names the operations that kept MACs from being counted."""
+    unknown = plan.costs.total.unknown
+    if unknown:
+        print(f"MACs are unknown: no count for {', '.join(unknown)}", file=sys.stderr)
+
+
+def _cost(line: Line, plan: Plan) -> tuple[str, str]:
+    from metablocks.costs import total
+
+    cost = total(plan.costs.parts[part] for part in line.parts)
+    return units.count(cost.params), units.count(cost.macs)
+
+
+def _data(line: Line, plan: Plan) -> dict[str, Any]:
+    from metablocks.costs import total
+
+    cost = total(plan.costs.parts[part] for part in line.parts)
+    own = {"part": line.part, "what": line.what, "tokens": line.grid, "width": line.dim}
+    return own | {"drop_path": line.drop or None, "params": cost.params, "macs": cost.macs}
+
+
+def _lines(plan: Plan) -> Iterator[Line]:
+    encoder = plan.encoder
+    what = ", ".join([describe(encoder.stem.stem), *_embedded(encoder.embedding)])
+    grid = encoder.embedding.grid
+    yield Line("stem", what, str(grid), encoder.stem.dim, "", (encoder.stem, encoder.embedding))
+    yield from _stages("", plan.stages)
+    if plan.norm:
+        yield Line("norm", describe(plan.norm.norm), str(plan.norm.grid), plan.norm.dim, "", (plan.norm,))
+    if plan.head:
+        head = plan.head
+        names = [describe(head.head.norm), f"pool {head.head.pool}", describe(head.head.pool_norm)]
+        what = ", ".join([name for name in names if name != "none"] + [f"linear {head.classes}"])
+        yield Line("head", what, str(head.grid), head.dim, "", (head,))
+    if plan.decoder:
+        decoder = plan.decoder
+        what = ", ".join([f"linear {decoder.embed.dims[1]}", "mask token", *_embedded(decoder.embedding)])
+        embedded = (decoder.embed, decoder.embedding)
+        yield Line("decoder", what, str(decoder.embedding.grid), decoder.embed.dims[1], "", embedded)
+        yield from _stages("decoder.", decoder.stages)
+        what = f"{describe(decoder.norm.norm)}, linear {decoder.predict.dims[1]}"
+        predict = (decoder.norm, decoder.predict)
+        yield Line("predict", what, str(decoder.predict.grid), decoder.predict.dims[1], "", predict)
+
+
+def _embedded(embedding: Any) -> list[str]:
+    return [describe(item) for item in (*embedding.prefix, embedding.position) if item.name != "none"]
+
+
+def _stages(prefix: str, stages: tuple[StagePlan, ...]) -> Iterator[Line]:
+    for index, stage in enumerate(stages):
+        row = f"{prefix}stages.{index}"
+        if stage.downsample:
+            what = describe(stage.downsample.downsample)
+            yield Line(f"{row}.downsample", what, str(stage.grid), stage.dim, "", (stage.downsample,))
+        if stage.embedding.position.name != "none":
+            what = describe(stage.embedding.position)
+            yield Line(f"{row}.position", what, str(stage.grid), stage.dim, "", (stage.embedding,))
+        for place, block in enumerate(stage.blocks):
+            drop = f"{block.drop_path:.3f}"
+            yield Line(f"{row}.{place}", _block(block), str(stage.grid), stage.dim, drop, (block.kind,))
+
+
+def _block(block: BlockPlan) -> str:
+    """The numbers of the mixer and the mlp; what only repeats the block's own width and grid stays out."""
+    kind = block.kind
+    numbers = {
+        name: value
+        for name, value in kind.mixer.numbers().items()
+        if name not in ("dim", "grid") and value is not None and value not in ((0, 0), True)
+    }
+    words = [kind.mixer.name, *(f"{name}={_number(value)}" for name, value in numbers.items())]
+    return " ".join(words) + (f" | mlp {kind.mlp.hidden}" if kind.mlp else "")
+
+
+def describe(settings: Any) -> str:
+    """A choice with the settings that are not at their defaults: `patch_embed patch=4x4`."""
+    shown = {
+        key: value
+        for key, value in settings
+        if key in settings.model_fields_set and value != type(settings).model_fields[key].default
+    }
+    parts = [settings.name, *(f"{key}={_number(value)}" for key, value in shown.items())]
+    return " ".join(parts)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return describe(value) if hasattr(value, "model_fields_set") else str(value).lower()

@@ -1,0 +1,39 @@
+"""What every net has: its plan, its encoder, and the groups that an optimiser takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from metablocks.core.mixer import Mixer
+from metablocks.nets.stack import Encoder
+from metablocks.parts.position import PositionTable, PrefixTokens
+from metablocks.plan.nouns import Plan
+
+
+class Network(nn.Module):
+    encoder: Encoder
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Two groups for an optimiser: with decay, and without for norms, biases, scales, positions and tokens.
+
+        As ViT (arXiv:2010.11929, appendix B) and Swin (arXiv:2103.14030, appendix A2.1) train in their released code.
+        Frozen parameters are in neither.
+        """
+        spared = {id(parameter) for module in self.modules() for parameter in _spared(module)}
+        spared |= {id(parameter) for name, parameter in self.named_parameters() if name == "mask_token"}
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        decayed = [parameter for parameter in trained if parameter.ndim > 1 and id(parameter) not in spared]
+        rest = [parameter for parameter in trained if parameter.ndim <= 1 or id(parameter) in spared]
+        return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def _spared(module: nn.Module) -> list[nn.Parameter]:
+    if isinstance(module, PositionTable | PrefixTokens):
+        return list(module.parameters())
+    return [getattr(module, name) for name in module.no_decay] if isinstance(module, Mixer) else []
