@@ -3,28 +3,110 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from metablocks.build import Compile
+from metablocks.bench import measure
+from metablocks.build import Compile, skeleton
 from metablocks.build import build as build_plan
-from metablocks.core.errors import InputError, MetablocksError, MissingError, SpecError, StoreError
+from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError, SpecError, StoreError
 from metablocks.costs import count
 from metablocks.nets import Network
 from metablocks.plan import Plan
 from metablocks.plan import plan as plan_spec
 from metablocks.spec import Edits, Spec, read
+from metablocks.spec import edits as assignments
+from metablocks.weights import Checkpoint, Publisher, checkpoint_of, contradictions, convert, load_file, recognise
 
+Weights = str | Path | Mapping[str, Tensor]
 log = logging.getLogger("metablocks")
 
 
 def plan(source: str | Path | Spec, set: Edits = ()) -> Plan:  # noqa: A002
     """The plan of a spec: every size known, `params` and `macs` counted on first use. Raises `SpecError`."""
-    checked = source if isinstance(source, Spec) else read(source, set)
-    return replace(plan_spec(checked), counter=count)
+    return replace(plan_spec(_spec(source, set)), counter=count)
+
+
+def build(
+    source: str | Path | Spec,
+    weights: Weights | None = None,
+    *,
+    set: Edits = (),  # noqa: A002
+    classes: int | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float32",
+    compile: Compile = "none",  # noqa: A002
+    backend: str | Callable[..., Any] = "inductor",
+) -> Network:
+    """The network of a spec on `device`, in evaluation mode.
+
+    `weights` is a publisher's checkpoint or one of ours, a file or a state dict; settings that the publisher implies
+    are applied to a shipped spec and said in the log. Without it the publisher's initialisation is run. `classes`
+    gives another number of outputs, with a fresh last layer where the weights have one for other classes.
+    Raises `SpecError`, `InputError` for weights that do not fit, `MissingError` for a device that is not there.
+    """
+    edits = [*assignments(set), *([] if classes is None else [f"classes={classes}"])]
+    spec = _spec(source, edits)
+    if weights is None:
+        model = build_plan(plan(spec), None, device, dtype, compile, backend)
+    else:
+        checkpoint = _checkpoint(weights)
+        publisher = recognise(checkpoint.tensors)
+        spec = _agreeing(spec, source, edits, publisher)
+        planned = plan(spec)
+        tensors = _fitting(checkpoint, publisher, planned, skeleton(planned).state_dict(), classes is not None)
+        model = build_plan(planned, tensors, device, dtype, compile, backend)
+    model.spec = spec
+    return model
+
+
+def load_weights(model: Network, source: Weights) -> None:
+    """Puts a checkpoint into a network, whole or not at all. Raises `InputError` with everything that does not fit."""
+    checkpoint = _checkpoint(source)
+    publisher = recognise(checkpoint.tensors)
+    if model.spec is not None:
+        _agreeing(replace(model.spec, shipped=False), "", [], publisher)
+    model.load_state_dict(_fitting(checkpoint, publisher, model.plan, model.state_dict(), False))
+
+
+def _spec(source: str | Path | Spec, set: Edits) -> Spec:  # noqa: A002
+    if not isinstance(source, Spec):
+        return read(source, set)
+    if assignments(set):
+        raise InputError(Fault("a spec that is read already takes no edits", help="give them to metablocks.read"))
+    return source
+
+
+def _checkpoint(source: Weights) -> Checkpoint:
+    return checkpoint_of(source) if isinstance(source, Mapping) else load_file(source)
+
+
+def _agreeing(spec: Spec, source: str | Path | Spec, edits: list[str], publisher: Publisher) -> Spec:
+    """The spec with the settings that the publisher implies. Raises `InputError` where a user's spec contradicts."""
+    wanted = contradictions(publisher, spec.resolved())
+    if not wanted:
+        return spec
+    told = " ".join(f"--set '{edit}'" for edit in wanted)
+    if not spec.shipped or isinstance(source, Spec):
+        raise InputError(Fault(f"the spec contradicts what weights of {publisher.name} imply", help=f"add {told}"))
+    log.info("settings of %s: %s", publisher.name, told)
+    return read(source, [*edits, *wanted])
+
+
+def _fitting(
+    checkpoint: Checkpoint, publisher: Publisher, plan: Plan, wanted: Mapping[str, Tensor], fresh_head: bool
+) -> dict[str, Tensor]:
+    converted = convert(checkpoint, publisher, plan, wanted, fresh_head)
+    for note in converted.notes:
+        log.info(note)
+    for warning in converted.warnings:
+        log.warning(warning)
+    return converted.tensors
 
 
 __all__ = [
@@ -37,9 +119,9 @@ __all__ = [
     "Spec",
     "SpecError",
     "StoreError",
-
-
-
+    "build",
+    "load_weights",
+    "measure",
     "plan",
     "read",
 ]

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from metablocks.core.errors import Fault, InputError, MissingError
+from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError
+from metablocks.core.text import printable
 from metablocks.nets import Network, assemble, blocks
 from metablocks.parts.init import initialise
 from metablocks.plan import Plan
 
 Compile = Literal["none", "block", "model"]
+NO_CXX = "install g++ or clang (or set CXX), or use --compile none"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
 def build(
     plan: Plan,
-    weights: dict[str, torch.Tensor] | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
     compile: Compile = "none",  # noqa: A002
@@ -32,18 +35,22 @@ def build(
     Raises `MissingError` where the device or a compiler is not there, `InputError` for an unknown name.
     """
     device, dtype = device_of(device), dtype_of(dtype)
-    with torch.device("meta"):
-        model = assemble(plan)
+    model = skeleton(plan)
+    fresh = set(model.state_dict()).difference(weights or ())
     materialise(model, device)
-    if weights is None:
+    if fresh:
         initialise(model, plan.init)
-    else:
-        model.load_state_dict(weights)
+    if weights is not None:
+        model.load_state_dict(weights, strict=not fresh)
     model.to(dtype).eval()
-    for name, parameter in model.named_parameters():
-        assert parameter.device.type == device.type, name
     compile_network(model, compile, backend)
     return model
+
+
+def skeleton(plan: Plan) -> Network:
+    """The network of a plan on the meta device: names, shapes and dtypes, no storage."""
+    with torch.device("meta"):
+        return assemble(plan)
 
 
 def materialise(model: nn.Module, device: torch.device) -> None:
@@ -94,6 +101,36 @@ def _compiled(forward: types.FunctionType, backend: str | Callable[..., Any]) ->
     code = forward.__code__.replace(co_name=f"{forward.__name__}")
     copy = types.FunctionType(code, forward.__globals__, forward.__name__, forward.__defaults__, forward.__closure__)
     return torch.compile(copy, fullgraph=True, dynamic=False, backend=backend)
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Around a first call: what goes wrong in the compiler is told in the user's words."""
+    try:
+        yield
+    except Exception as error:
+        told = explain_compile_error(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def explain_compile_error(error: BaseException) -> MetablocksError | None:
+    """What to tell the user about an error of a compiled network's first call; None where the compiler is not at fault."""
+    found: BaseException | None = error
+    while found is not None:
+        cause = getattr(found, "inner_exception", None) or found
+        kinds = {kind.__name__ for kind in type(cause).__mro__}
+        if "InvalidCxxCompiler" in kinds:
+            return MissingError(Fault("no C++ compiler works here: compiling for a CPU needs one", help=NO_CXX))
+        if kinds & {"TritonMissing", "GPUTooOldForTriton", "TritonMissingException"}:
+            return MissingError(Fault("Triton does not work here: compiling for a GPU needs it", help="--compile none"))
+        if "TorchDynamoException" in {kind.__name__ for kind in type(found).__mro__} | kinds:
+            first = (str(cause).strip().splitlines() or ["no reason given"])[0]
+            wrong = f"the compiler failed: {type(cause).__name__}: {printable(first, limit=300)}"
+            return MetablocksError(Fault(wrong, help="--compile none runs it without"))
+        found = found.__cause__
+    return None
 
 
 def device_of(name: str | torch.device) -> torch.device:

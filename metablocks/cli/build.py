@@ -113,10 +113,13 @@ def _print(plan: Plan, times: dict[str, float], conditions: str) -> None:
     total = costs.total
     rows.append(("total", "", "", "", "", units.count(total.params), units.short(total.macs), units.short(total.flops)))
     print(headline(plan))
-    print_table(("stage", "grid", "width", "depth", "mixers", "parameters", "MACs", "FLOPs"), rows, left=2, last=True)
+    columns = ("stage", "grid", "width", "depth", "mixers", "parameters", "MACs", "FLOPs")
+    print_table(columns, rows, "llrrlrrr", last=True)
     frozen = f", {units.count(total.frozen)} of them frozen" if total.frozen else ""
     print(f"\n{units.count(total.params)} parameters{frozen}")
     print(f"{units.count(total.macs)} MACs, {units.count(total.flops)} FLOPs: {costs.convention}")
+    if plan.decoder:
+        print(f"MACs of the encoder {units.count(plan.encoder_macs)}, of the decoder {units.count(plan.decoder_macs)}")
     spent = ", ".join(f"{name.removesuffix('_s').replace('_', ' ')} {units.seconds(t)}" for name, t in times.items())
     print(f"{conditions}, one image: {spent}")
     tell_unknown(plan)

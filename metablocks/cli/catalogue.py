@@ -19,7 +19,7 @@ def specs(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(("spec", "what it is"), list(rows.items()), left=2)
+        print_table(("spec", "what it is"), list(rows.items()), "ll")
 
 
 def _first_comment(name: str) -> str:
@@ -44,7 +44,7 @@ def mixers(
     if as_json:
         print_json(rows)
     else:
-        print_table(("mixer", "what it does"), list(rows.items()), left=2)
+        print_table(("mixer", "what it does"), list(rows.items()), "ll")
 
 
 def _summary(name: str) -> str:
@@ -78,7 +78,7 @@ def _explain(name: str, as_json: bool) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) if path else None
     print(f"{name}\n\n{docstring or ''}\n")
     if rows:
-        print_table(("key", "default", "what it is"), rows, left=3)
+        print_table(("key", "default", "what it is"), rows, "lll")
     needs = "every token of its grid" if found.settings.whole_grid else "no particular tokens"
     prefix = "may" if found.settings.takes_prefix else "may not"
     print(f"\nneeds {needs}; prefix tokens {prefix} stand before the patches")

@@ -45,13 +45,13 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, allow_nan=False))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, last: bool = False) -> None:
-    """Rows under headings; the first `left` columns flush left, the others right; `last` rules off the last row."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], align: str, last: bool = False) -> None:
+    """Rows under headings, each column flush `l`eft or `r`ight; `last` rules off the last row."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     lines = [
         "  ".join(
-            cell.ljust(width) if index < left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, align, strict=True)
         ).rstrip()
         for row in (columns, *rows)
     ]

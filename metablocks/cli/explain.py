@@ -57,7 +57,7 @@ def explain(source: SpecName, sets: Sets = [], folders: Folders = [], as_json: J
     columns = ("part", "what", "tokens", "width", "drop path", "parameters", "MACs")
     rows = [(line.part, line.what, line.grid, str(line.dim), line.drop, *_cost(line, plan)) for line in lines]
     rows.append(("total", "", "", "", "", units.count(total.params), units.count(total.macs)))
-    print_table(columns, rows, left=2, last=True)
+    print_table(columns, rows, "llrrrrr", last=True)
     print(plan.costs.convention)
     tell_unknown(plan)
 

@@ -5,6 +5,8 @@ Letters: B batch, N tokens, C width.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import gcd, isqrt
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -14,11 +16,27 @@ from metablocks.core.settings import Choice
 
 
 class Misfit(Exception):
-    """Settings that do not fit their grid or width: what is wrong, with the arithmetic, and the fix."""
+    """Settings that do not fit their width: what is wrong, with the arithmetic, and in `help` the fix.
 
-    def __init__(self, message: str, help: str = "", key: str | None = None) -> None:
+    `key` is the setting at fault. `options` are other settings that would fit here, (key, value), nearest first; those
+    that fit wherever the settings are used are named in the help: `use window 9, which tiles every stage`, where
+    `tiles every stage` is `so`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        help: str = "",
+        key: str | None = None,
+        options: Iterable[tuple[str, Any]] = (),
+        so: str = "fits every stage",
+    ) -> None:
         super().__init__(message)
-        self.message, self.help, self.key = message, help, key
+        self.message, self.help, self.key, self.options, self.so = message, help, key, tuple(options), so
+
+
+class GridMisfit(Misfit):
+    """Settings that do not fit their grid: another size of the image may be a way out."""
 
 
 class MixerSettings(Choice, kind="mixer"):
@@ -55,8 +73,15 @@ def split_heads(dim: int, heads: int | None, head_dim: int | None) -> tuple[int,
     key, given = ("heads", heads) if heads else ("head_dim", head_dim)
     assert given is not None
     if dim % given:
-        near = [size for size in range(1, dim + 1) if dim % size == 0]
-        near = sorted(sorted(near, key=lambda size: abs(size - given))[:4])
-        options = ", ".join(map(str, near))
-        raise Misfit(f"{key} {given} does not divide the width {dim}", f"{key} may be {options}", key)
+        wrong = f"{key} {given} does not divide the width {dim}"
+        rest = f"{dim} = {dim // given} x {given} + {dim % given}" if given < dim else ""
+        raise Misfit(wrong, rest, key, near(key, given, dim), "divides every width")
     return (heads, dim // heads) if heads else (dim // given, given)
+
+
+def near(key: str, given: int, *lengths: int) -> list[tuple[str, int]]:
+    """Options for `key`: the common divisors of `lengths` that are like `given`, nearest first."""
+    whole = gcd(*lengths)
+    small = [size for size in range(1, isqrt(whole) + 1) if whole % size == 0]
+    like = [size for size in {*small, *(whole // size for size in small)} if given <= 4 * size <= 16 * given]
+    return [(key, size) for size in sorted(like, key=lambda size: (abs(size - given), size))]

@@ -14,6 +14,8 @@ from metablocks.plan.nouns import Plan
 
 class Network(nn.Module):
     encoder: Encoder
+    spec: Any = None
+    """The spec that this was built from, where it was built from one."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()

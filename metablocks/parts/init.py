@@ -68,7 +68,7 @@ INITS: dict[InitName, tuple[tuple[str, Fill | None], ...]] = {
         ("*stem.*", _as_linear),
         ("*.weight", init.xavier_uniform_),
     ),
-    "metaformer": (*CONVS, BIASES),
+    "metaformer": (*CONVS, BIASES, ("*position.table", init.zeros_)),
 }
 FALLBACK = ("*", _truncated(0.02))
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)

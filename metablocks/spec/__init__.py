@@ -23,12 +23,17 @@ def read(source: str | Path, set: Edits = ()) -> Spec:  # noqa: A002
     Raises `SpecError` with file, line, column and help; `InputError` where there is no such file or name.
     """
     text, name, shipped = _source(source)
-    edits = assignments_from(set) if isinstance(set, Mapping) else list(set)
-    root = edit(parse(text), edits)
+    assignments = edits(set)
+    root = edit(parse(text), assignments)
     # after the text has parsed: reading brings in the parts, and with them torch
     from metablocks.spec.reader import read_net
 
-    return Spec(name, read_net(root), root, shipped, tuple(edits))
+    return Spec(name, read_net(root), root, shipped, tuple(assignments))
+
+
+def edits(set: Edits) -> list[str]:  # noqa: A002
+    """Edits as the assignments that `--set` takes."""
+    return assignments_from(set) if isinstance(set, Mapping) else list(set)
 
 
 def _source(source: str | Path) -> tuple[Source, str, bool]:
@@ -46,4 +51,4 @@ def _source(source: str | Path) -> tuple[Source, str, bool]:
     return read_source(path), path.stem, False
 
 
-__all__ = ["Edits", "Spec", "read"]
+__all__ = ["Edits", "Spec", "edits", "read"]

@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,10 @@ FAMILIES = {
 
 @cache
 def published() -> dict[str, dict[str, str]]:
-    """Rows by the spec's name; a row of a part by the publisher's name of the part and the size."""
+    """Rows by the spec's name; a half of a masked autoencoder, at its mask ratio, by the publisher's name."""
     with PUBLISHED.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {row["spec"] or f"{row['timm_name_or_official']} {row['size']}": row for row in rows}
+        rows = [row for row in csv.DictReader(file) if not row["size"].endswith("mask 0")]
+    return {row["spec"] or row["timm_name_or_official"]: row for row in rows}
 
 
 @cache
@@ -65,12 +65,15 @@ def data(name: str) -> dict[str, Any]:
     return plain(parse(read_source(path)))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _costs_are_counted_and_not_remembered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METABLOCKS_CACHE", str(tmp_path_factory.mktemp("costs")))
+        yield
+
+
 def members(family: str) -> list[str]:
     return [name for name in shipped_names() if name.startswith(family)]
-
-
-def family_of(name: str) -> str:
-    return next(family for family in FAMILIES if name.startswith(family))
 
 
 def lines(name: str) -> list[str]:
@@ -93,6 +96,7 @@ def test_counted_costs_equal_the_published_ones(name: str) -> None:
     assert (costs.params, costs.macs) == (int(row["params_exact"]), int(row["macs_counter"]))
 
 
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
 @pytest.mark.parametrize(
     ("name", "official"),
     [
@@ -101,12 +105,69 @@ def test_counted_costs_equal_the_published_ones(name: str) -> None:
         ("mae_vit_h14", "mae_vit_huge_patch14"),
     ],
 )
-def test_encoder_and_decoder_of_mae_cost_what_is_published_for_each(name: str, official: str) -> None:
+def test_each_half_of_a_masked_autoencoder_costs_what_is_published_for_it(name: str, official: str, part: str) -> None:
     rows = count(planned(name)).rows
-    for part, decodes in (("encoder", False), ("decoder", True)):
-        own = [cost for row, cost in rows.items() if row.startswith(("decoder", "predict")) == decodes]
-        keys = [key for key in published() if key.startswith(f"{official}.forward_{part} ") and "mask 0" != key[-6:]]
-        assert len(keys) == 1
-        row = published()[keys[0]]
-        costs = sum(cost.params for cost in own), sum(cost.macs or 0 for cost in own)
-        assert costs == (int(row["params_exact"]), int(row["macs_counter"])), keys[0]
+    own = [cost for row, cost in rows.items() if row.startswith(("decoder", "predict")) == (part == "decoder")]
+    row = published()[f"{official}.forward_{part}"]
+    assert sum(cost.params for cost in own) == int(row["params_exact"])
+    assert [cost.macs for cost in own if cost.macs is None] == []
+    assert sum(cost.macs or 0 for cost in own) == int(row["macs_counter"])
+
+
+def test_every_published_row_of_a_network_has_its_spec() -> None:
+    assert {row["spec"] for row in published().values() if row["spec"]} == set(shipped_names())
+
+
+def test_every_shipped_spec_belongs_to_one_family() -> None:
+    assert [name for name in shipped_names() if sum(name.startswith(family) for family in FAMILIES) != 1] == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_specs_of_a_family_differ_in_the_cells_of_its_table_and_nothing_else(family: str) -> None:
+    allowed = FAMILIES[family]
+    seen: set[str] = set()
+    for one, other in combinations(members(family), 2):
+        found = set(differences(data(one), data(other)))
+        assert {path for path in found if not any(within(path, cell) for cell in allowed)} == set(), f"{one}, {other}"
+        seen |= found
+    assert [cell for cell in allowed if not any(within(path, cell) for path in seen)] == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_specs_of_a_family_are_laid_out_alike_line_by_line(family: str) -> None:
+    looks = {name: [layout(line) for line in lines(name)[1:]] for name in members(family)}
+    first = looks[members(family)[0]]
+    assert [name for name, look in looks.items() if look != first] == []
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_spec_is_a_page_that_starts_with_what_it_is_the_paper_and_the_table(name: str) -> None:
+    text = lines(name)
+    assert re.fullmatch(r"# .+ at \d+ px\. .+ et al\. 20\d\d, arXiv:\d{4}\.\d{5}, table \d+( \(.+\))?", text[0])
+    assert len(text) < 40
+    assert max(map(len, text)) <= 120
+
+
+def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
+    """Dotted paths of the smallest parts in which two trees differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one.keys() | other.keys():
+            yield from differences(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            yield from differences(*pair, f"{path}.{index}")
+    elif one != other or type(one) is not type(other):
+        yield path
+
+
+def within(path: str, cell: str) -> bool:
+    """Whether a path is the cell or a part of it; `n` in a cell stands for any number."""
+    pattern = re.escape(cell).replace(r"\.n\.", r"\.\d+\.")
+    return re.fullmatch(rf"{pattern}(\..+)?", path) is not None
+
+
+def layout(line: str) -> str:
+    """A line without what a family's cells hold: numbers, padding, and what a stage adds after its depth."""
+    line = re.sub(r"(- \{dim: \d+, +depth: \d+)(, (mixer|position): .*)?\}$", r"\1}", line)
+    line = re.sub(r"(layer|group)_norm", "norm", line)
+    return re.sub(r" +", " ", re.sub(r"\d[\d.e-]*", "0", line))

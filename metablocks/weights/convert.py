@@ -1,0 +1,79 @@
+"""A publisher's tensors to ours: every tensor on both sides is used exactly once, or named in an error."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metablocks.core.errors import InputError
+from metablocks.plan import Plan
+from metablocks.weights import misfits
+from metablocks.weights.checkpoint import Checkpoint
+from metablocks.weights.match import Match, match
+from metablocks.weights.rules import Publisher
+from metablocks.weights.settings import check_kind
+
+HEAD = ("head.fc.weight", "head.fc.bias")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Weights by our names, ready for `load_state_dict`. Notes and warnings are sentences for the log."""
+
+    tensors: dict[str, Tensor]
+    fresh: tuple[str, ...]
+    """Our names that the checkpoint does not fill, as was asked: those of a head for other classes."""
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def convert(
+    checkpoint: Checkpoint, publisher: Publisher, plan: Plan, wanted: Mapping[str, Tensor], fresh_head: bool = False
+) -> Converted:
+    """The tensors of a checkpoint by our names, in the shapes and dtypes of `wanted`.
+
+    `wanted` is the network's own state dict, on any device. With `fresh_head` the last layer is left out where the
+    checkpoint has it for other classes, or not at all. Raises `InputError` with everything that does not fit.
+    """
+    decoder = plan.decoder.stages if plan.decoder else ()
+    blocks = [block for stage in (*plan.stages, *decoder) for block in stage.blocks]
+    check_kind(publisher, plan.net, {block.kind.mixer.name for block in blocks})
+    found = match(checkpoint.tensors, publisher, plan, wanted)
+    fresh = _fresh(found.matches, wanted) if fresh_head else ()
+    matches = [item for item in found.matches if item.ours not in fresh]
+    missing = [name for name in found.missing if name not in fresh]
+    faults = [
+        *misfits.names(checkpoint, found, missing, publisher, plan),
+        *misfits.shapes(checkpoint, matches, plan),
+        *misfits.dtypes(checkpoint, matches),
+    ]
+    if faults:
+        raise InputError(*faults)
+    tensors = {item.ours: item.tensor.to(item.wanted.dtype) for item in matches}
+    notes = [*checkpoint.notes, *_notes(checkpoint, publisher, matches, found.recomputed)]
+    if fresh:
+        notes.append(f"{' and '.join(fresh)} start fresh: a head for {wanted[fresh[0]].shape[0]} classes")
+    bad = [item for item in matches if not torch.isfinite(tensors[item.ours]).all()]
+    return Converted(tensors, fresh, tuple(notes), tuple(misfits.not_finite(checkpoint, bad)))
+
+
+def _fresh(matches: tuple[Match, ...], wanted: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The names of the last layer, where the checkpoint does not fill it as it is."""
+    head = tuple(name for name in HEAD if name in wanted)
+    filled = {item.ours for item in matches if item.tensor.shape == item.wanted.shape}
+    return () if filled.issuperset(head) else head
+
+
+def _notes(checkpoint: Checkpoint, publisher: Publisher, matches: list[Match], recomputed: int) -> list[str]:
+    notes = [f"{len(matches)} tensors of {checkpoint.name} are in place: {publisher.name}"]
+    if recomputed:
+        notes.append(f"{recomputed} buffers of {checkpoint.name} were left out; they follow from the sizes")
+    casts = Counter((item.tensor.dtype, item.wanted.dtype) for item in matches)
+    for (theirs, ours), count in casts.items():
+        if theirs != ours:
+            notes.append(f"{count} tensors were cast from {misfits.dtype(theirs)} to {misfits.dtype(ours)}")
+    return notes

@@ -1,0 +1,51 @@
+"""Which tensor of a checkpoint fills which of ours, by the publisher's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from metablocks.plan import Plan
+from metablocks.weights.rules import Publisher
+
+
+@dataclass(frozen=True)
+class Match:
+    """A tensor of the checkpoint, transformed to our layout, and the one of ours that it fills."""
+
+    theirs: str
+    ours: str
+    tensor: Tensor
+    wanted: Tensor
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The matches, the names that are left on either side, and how many buffers were skipped."""
+
+    matches: tuple[Match, ...]
+    left_over: tuple[str, ...]
+    missing: tuple[str, ...]
+    recomputed: int
+
+
+def match(tensors: Mapping[str, Tensor], publisher: Publisher, plan: Plan, wanted: Mapping[str, Tensor]) -> Matching:
+    """The first rule that gives the name of one of ours places a tensor. Shapes are not compared here."""
+    rules = publisher.rules_for(plan)
+    matches: dict[str, Match] = {}
+    left_over, recomputed = [], 0
+    for theirs, tensor in tensors.items():
+        if theirs.rpartition(".")[2] in publisher.recomputed:
+            recomputed += 1
+            continue
+        targets = ((rule, rule.forward(theirs)) for rule in rules)
+        rule, ours = next(((rule, name) for rule, name in targets if name in wanted), (None, None))
+        if rule is None or ours is None or ours in matches:
+            left_over.append(theirs)
+            continue
+        shaped = rule.transform(tensor) if rule.transform else tensor
+        matches[ours] = Match(theirs, ours, shaped, wanted[ours])
+    missing = tuple(name for name in wanted if name not in matches)
+    return Matching(tuple(matches.values()), tuple(left_over), missing, recomputed)

@@ -1,0 +1,52 @@
+"""The table of publishers, and who of them wrote a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from metablocks.core.errors import Fault, InputError
+from metablocks.core.text import printable
+from metablocks.weights import meta_mae, sail_sg, timm
+from metablocks.weights.rules import Publisher, Rule
+
+OWN = Publisher(
+    name="metablocks",
+    needs=("encoder.stem.*", "encoder.stages.{s}.blocks.{i}.*"),
+    lacks=(),
+    rules=(Rule("*", "*"),),
+)
+
+# The first that fits wins: the narrower before the wider.
+PUBLISHERS: tuple[Publisher, ...] = (
+    OWN,
+    meta_mae.MAE,
+    timm.VIT,
+    timm.VIT_FC_NORM,
+    timm.MIXER,
+    timm.SWIN,
+    timm.POOLFORMER,
+    timm.METAFORMER,
+    sail_sg.POOLFORMER,
+)
+
+# Prefixes that wrappers put before every name: DataParallel, torch.compile, Lightning, detection code.
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
+
+
+def recognise(names: Collection[str]) -> Publisher:
+    """Whose names these are; raises `InputError` where nobody's rules fit."""
+    for publisher in PUBLISHERS:
+        if publisher.fits(names):
+            return publisher
+    first = ", ".join(f"`{printable(name)}`" for name in list(names)[:5])
+    wrong = f"no publisher has these {len(names)} names: {first}{', ...' if len(names) > 5 else ''}"
+    raise InputError(Fault(wrong, help=_guess(names)))
+
+
+def _guess(names: Collection[str]) -> str:
+    for prefix in PREFIXES:
+        having = [name for name in names if name.startswith(prefix)]
+        rest = {name.removeprefix(prefix) for name in names}
+        if having and any(publisher.fits(rest) for publisher in PUBLISHERS):
+            return f"{len(having)} of the names begin with `{prefix}`; take it off, and they are known"
+    return f"known are: {'; '.join(publisher.name for publisher in PUBLISHERS)}"

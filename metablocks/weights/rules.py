@@ -1,0 +1,106 @@
+"""Rules as data: how a publisher's tensor names become ours, and which settings the publisher implies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from torch import Tensor
+
+from metablocks.plan import Plan
+
+Value = str | float | Mapping[str, object]
+"""A value in the spec's language: `gelu`, 1e-6, `{"layer_norm": {"eps": 1e-6}}`."""
+
+INTEGER = r"(?P<{}>0|[1-9]\d*)"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Names that fit `theirs` become `ours`. `{i}` stands for an integer, `*` for the rest of the name.
+
+    `transform` turns their tensor into our shape; what it does not know it returns as it is.
+    """
+
+    theirs: str
+    ours: str
+    transform: Callable[[Tensor], Tensor] | None = None
+
+    def forward(self, name: str) -> str | None:
+        """Their name to ours, or None where the rule does not fit."""
+        return _rewrite(name, self.theirs, self.ours)
+
+    def backward(self, name: str) -> str | None:
+        """Our name to theirs, or None where the rule does not fit."""
+        return _rewrite(name, self.ours, self.theirs)
+
+
+Rules = tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Whose names a checkpoint has. Nothing here is code but `rules`, where names depend on the plan."""
+
+    name: str
+    """As in `these are weights of {name}`."""
+    needs: tuple[str, ...]
+    """Recognised where each of these patterns fits a name ..."""
+    lacks: tuple[str, ...]
+    """... and none of these fits any."""
+    rules: Rules | Callable[[Plan], Rules]
+    net: str = ""
+    """The net of the language that the weights are for; empty: any."""
+    mixers: tuple[str, ...] = ()
+    """The mixers that the rules know; empty: all."""
+    settings: tuple[tuple[str, Value], ...] = ()
+    """What the publisher's code fixes and no tensor shows, as (path, value) in the spec's language. A path into
+    `block` is meant for every block; `*` stands for the name of any choice."""
+    recomputed: tuple[str, ...] = field(default=())
+    """Last parts of the names of buffers that follow from the sizes; they are not read."""
+
+    def fits(self, names: Iterable[str]) -> bool:
+        """Whether these are names of this publisher."""
+        names = list(names)
+        return all(_any(pattern, names) for pattern in self.needs) and not any(
+            _any(pattern, names) for pattern in self.lacks
+        )
+
+    def rules_for(self, plan: Plan) -> Rules:
+        """The rules for a network of this plan."""
+        return self.rules(plan) if callable(self.rules) else self.rules
+
+
+def linear(tensor: Tensor) -> Tensor:
+    """A 1 x 1 convolution (O, I, 1, 1) as the linear layer (O, I)."""
+    return tensor.flatten(1) if tensor.ndim == 4 and tensor.shape[2:] == (1, 1) else tensor
+
+
+def map_to_tokens(tensor: Tensor) -> Tensor:
+    """A map (1, C, H, W) as tokens (1, H W, C)."""
+    return tensor.flatten(2).transpose(1, 2) if tensor.ndim == 4 else tensor
+
+
+def _any(pattern: str, names: list[str]) -> bool:
+    return any(_compiled(pattern).fullmatch(name) for name in names)
+
+
+def _rewrite(name: str, source: str, target: str) -> str | None:
+    found = _compiled(source).fullmatch(name)
+    if found is None:
+        return None
+    parts = found.groupdict()
+    return re.sub(r"\{(\w+)\}|\*", lambda slot: parts[slot[1] or "rest"], target)
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    pieces = re.split(r"\{(\w+)\}", pattern.replace("*", "{rest}"))
+    for index, piece in enumerate(pieces):
+        if index % 2 == 0:
+            pieces[index] = re.escape(piece)
+        else:
+            pieces[index] = "(?P<rest>.+)" if piece == "rest" else INTEGER.format(piece)
+    return re.compile("".join(pieces))

@@ -1,0 +1,165 @@
+"""timm's names (huggingface/pytorch-image-models, 1.0): ViT, MLP-Mixer, Swin, PoolFormer and MetaFormer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from metablocks.weights.rules import Publisher, Rule, Rules, linear
+
+LAYER_NORM = {"layer_norm": {"eps": 1e-6}}
+GELU = ("block.mlp.activation", "gelu")
+
+
+def transformer_blocks(theirs: str, ours: str) -> Rules:
+    """The rules of pre-norm blocks with attention."""
+    return (
+        Rule(f"{theirs}.norm1.*", f"{ours}.mixer.norm.*"),
+        Rule(f"{theirs}.attn.qkv.*", f"{ours}.mixer.op.qkv.*"),
+        Rule(f"{theirs}.attn.proj.*", f"{ours}.mixer.op.proj.*"),
+        Rule(f"{theirs}.ls1.gamma", f"{ours}.mixer.layer_scale"),
+        Rule(f"{theirs}.norm2.*", f"{ours}.mlp.norm.*"),
+        Rule(f"{theirs}.mlp.fc1.*", f"{ours}.mlp.op.fc1.*"),
+        Rule(f"{theirs}.mlp.fc2.*", f"{ours}.mlp.op.fc2.*"),
+        Rule(f"{theirs}.ls2.gamma", f"{ours}.mlp.layer_scale"),
+    )
+
+
+VIT_EMBEDDING = (
+    Rule("patch_embed.proj.*", "encoder.stem.proj.*"),
+    Rule("patch_embed.norm.*", "encoder.stem.norm.*"),
+    Rule("cls_token", "encoder.embedding.prefix.class"),
+    Rule("reg_token", "encoder.embedding.prefix.registers"),
+    Rule("pos_embed", "encoder.embedding.position.table"),
+)
+
+# Meta's MAE fine-tunes a network with these names too.
+VIT = Publisher(
+    name="ViT with the names of timm",
+    needs=("patch_embed.proj.weight", "blocks.{i}.attn.qkv.weight"),
+    lacks=("mask_token", "decoder_blocks.{i}.*", "fc_norm.*", "blocks.{i}.attn.relative_position_bias_table"),
+    rules=(
+        *VIT_EMBEDDING,
+        *transformer_blocks("blocks.{i}", "encoder.stages.0.blocks.{i}"),
+        Rule("norm.*", "head.norm.*"),
+        Rule("head.*", "head.fc.*"),
+    ),
+    net="classifier",
+    mixers=("attention",),
+    # the order of the prefix tokens shows in no tensor
+    settings=(("block.norm", LAYER_NORM), GELU, ("prefix.0", "class"), ("head.norm", LAYER_NORM)),
+)
+
+VIT_FC_NORM = replace(
+    VIT,
+    name="ViT with the names of timm and a norm after pooling",
+    needs=(*VIT.needs, "fc_norm.*"),
+    lacks=("mask_token", "decoder_blocks.{i}.*", "norm.*", "blocks.{i}.attn.relative_position_bias_table"),
+    rules=(
+        *VIT_EMBEDDING,
+        *transformer_blocks("blocks.{i}", "encoder.stages.0.blocks.{i}"),
+        Rule("fc_norm.*", "head.pool_norm.*"),
+        Rule("head.*", "head.fc.*"),
+    ),
+    settings=(
+        ("block.norm", LAYER_NORM),
+        GELU,
+        ("prefix.0", "class"),
+        ("head.norm", "none"),
+        ("head.pool", "mean"),
+        ("head.pool_norm", LAYER_NORM),
+    ),
+)
+
+MIXER_BLOCK = "encoder.stages.0.blocks.{i}"
+MIXER = Publisher(
+    name="MLP-Mixer with the names of timm",
+    needs=("stem.proj.weight", "blocks.{i}.mlp_tokens.fc1.weight", "blocks.{i}.mlp_channels.fc1.weight"),
+    lacks=(),
+    rules=(
+        Rule("stem.proj.*", "encoder.stem.proj.*"),
+        Rule("blocks.{i}.norm1.*", f"{MIXER_BLOCK}.mixer.norm.*"),
+        Rule("blocks.{i}.mlp_tokens.fc1.*", f"{MIXER_BLOCK}.mixer.op.fc1.*"),
+        Rule("blocks.{i}.mlp_tokens.fc2.*", f"{MIXER_BLOCK}.mixer.op.fc2.*"),
+        Rule("blocks.{i}.norm2.*", f"{MIXER_BLOCK}.mlp.norm.*"),
+        Rule("blocks.{i}.mlp_channels.fc1.*", f"{MIXER_BLOCK}.mlp.op.fc1.*"),
+        Rule("blocks.{i}.mlp_channels.fc2.*", f"{MIXER_BLOCK}.mlp.op.fc2.*"),
+        Rule("norm.*", "head.norm.*"),
+        Rule("head.*", "head.fc.*"),
+    ),
+    net="classifier",
+    mixers=("spatial_mlp",),
+    settings=(
+        ("block.norm", LAYER_NORM),
+        GELU,
+        ("block.mixer.spatial_mlp.activation", "gelu"),
+        ("head.norm", LAYER_NORM),
+        ("head.pool", "mean"),
+    ),
+)
+
+SWIN_NORM = {"layer_norm": {"eps": 1e-5}}
+SWIN_BLOCK = "encoder.stages.{s}.blocks.{i}"
+SWIN = Publisher(
+    name="Swin with the names of timm",
+    needs=("patch_embed.proj.weight", "layers.{s}.blocks.{i}.attn.relative_position_bias_table"),
+    # timm downsamples at the start of a stage, Microsoft at the end
+    lacks=("layers.0.downsample.*", "head.weight", "layers.{s}.blocks.{i}.attn.logit_scale"),
+    rules=(
+        Rule("patch_embed.proj.*", "encoder.stem.proj.*"),
+        Rule("patch_embed.norm.*", "encoder.stem.norm.*"),
+        Rule("layers.{s}.downsample.norm.*", "encoder.stages.{s}.downsample.norm.*"),
+        Rule("layers.{s}.downsample.reduction.*", "encoder.stages.{s}.downsample.reduction.*"),
+        Rule("layers.{s}.blocks.{i}.attn.relative_position_bias_table", f"{SWIN_BLOCK}.mixer.op.bias_table"),
+        *transformer_blocks("layers.{s}.blocks.{i}", SWIN_BLOCK),
+        Rule("norm.*", "head.norm.*"),
+        Rule("head.fc.*", "head.fc.*"),
+    ),
+    net="classifier",
+    mixers=("window_attention",),
+    settings=(
+        ("stem.patch_embed.norm", SWIN_NORM),
+        ("downsample.patch_merging.norm", SWIN_NORM),
+        ("block.norm", SWIN_NORM),
+        GELU,
+        ("head.norm", SWIN_NORM),
+        ("head.pool", "mean"),
+    ),
+    recomputed=("relative_position_index", "attn_mask"),
+)
+
+METAFORMER_BLOCK = "encoder.stages.{s}.blocks.{i}"
+METAFORMER = Publisher(
+    name="MetaFormer with the names of timm",
+    needs=("stem.conv.weight", "stages.{s}.blocks.{i}.mlp.fc1.weight"),
+    lacks=(),
+    rules=(
+        Rule("stem.conv.*", "encoder.stem.conv.*"),
+        Rule("stem.norm.*", "encoder.stem.norm.*"),
+        Rule("stages.{s}.downsample.norm.*", "encoder.stages.{s}.downsample.norm.*"),
+        Rule("stages.{s}.downsample.conv.*", "encoder.stages.{s}.downsample.conv.*"),
+        Rule("stages.{s}.blocks.{i}.norm1.*", f"{METAFORMER_BLOCK}.mixer.norm.*"),
+        Rule("stages.{s}.blocks.{i}.token_mixer.*", f"{METAFORMER_BLOCK}.mixer.op.*", linear),
+        Rule("stages.{s}.blocks.{i}.layer_scale1.scale", f"{METAFORMER_BLOCK}.mixer.layer_scale"),
+        Rule("stages.{s}.blocks.{i}.res_scale1.scale", f"{METAFORMER_BLOCK}.mixer.res_scale"),
+        Rule("stages.{s}.blocks.{i}.norm2.*", f"{METAFORMER_BLOCK}.mlp.norm.*"),
+        Rule("stages.{s}.blocks.{i}.mlp.fc1.*", f"{METAFORMER_BLOCK}.mlp.op.fc1.*", linear),
+        Rule("stages.{s}.blocks.{i}.mlp.fc2.*", f"{METAFORMER_BLOCK}.mlp.op.fc2.*", linear),
+        Rule("stages.{s}.blocks.{i}.layer_scale2.scale", f"{METAFORMER_BLOCK}.mlp.layer_scale"),
+        Rule("stages.{s}.blocks.{i}.res_scale2.scale", f"{METAFORMER_BLOCK}.mlp.res_scale"),
+        Rule("head.norm.*", "head.pool_norm.*"),
+        Rule("head.fc.*", "head.fc.*"),
+    ),
+    net="classifier",
+    mixers=("pooling", "identity", "attention"),
+    # pools first, then norms: the original (sail_sg.py) does it the other way round
+    settings=(("head.norm", "none"), ("head.pool", "mean"), ("head.pool_norm", LAYER_NORM)),
+)
+
+# Of the family only PoolFormer has LayerScale in its first stage, and norms with a bias.
+POOLFORMER = replace(
+    METAFORMER,
+    name="PoolFormer with the names of timm",
+    needs=("stem.conv.weight", "stages.0.blocks.{i}.layer_scale1.scale", "stages.0.blocks.{i}.norm1.bias"),
+    mixers=("pooling",),
+    settings=(("block.norm", {"group_norm": {"groups": 1, "eps": 1e-5}}), GELU, *METAFORMER.settings),
+)
