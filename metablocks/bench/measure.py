@@ -13,6 +13,7 @@ from metablocks.bench import clock, memory, summary
 from metablocks.bench.case import Case
 from metablocks.bench.record import Figures, Record, failed
 from metablocks.bench.subject import planned
+from metablocks.core import units
 from metablocks.core.errors import MetablocksError, MissingError
 from metablocks.core.text import printable
 
@@ -45,14 +46,24 @@ class Timed:
 
 
 @dataclass(frozen=True)
+class Compiled:
+    """What the compiler made of the batch: its graphs, where they came from, and how far the outputs are off."""
+
+    graphs: int
+    cache: str
+    difference: float
+    limit: float
+
+
+@dataclass(frozen=True)
 class First:
     """The network after its first call at the batch."""
 
     model: nn.Module
     build_s: float
     call_s: float
-    difference: tuple[float, float] | None
-    """To the eager output, and its limit; None where the case is eager itself."""
+    compiled: Compiled | None = None
+    """None where the case is eager."""
 
 
 def measure_case(case: Case, tell: Tell) -> Record:
@@ -75,8 +86,15 @@ def _with_costs(record: Record, plan: Plan) -> Record:
 
     cost = count(plan).total
     warned = (f"MACs are unknown: no count for {', '.join(cost.unknown)}",) if cost.unknown else ()
-    told = {"params": cost.params, "macs": cost.macs, "flops": cost.flops}
-    return replace(record, **told, unknown_ops=cost.unknown, convention=CONVENTION, warnings=warned)
+    return replace(
+        record,
+        params=cost.params,
+        macs=cost.macs,
+        flops=cost.flops,
+        unknown_ops=cost.unknown,
+        convention=CONVENTION,
+        warnings=warned,
+    )
 
 
 def _figures(case: Case, plan: Plan, tell: Tell) -> tuple[Figures, tuple[str, ...]]:
@@ -115,7 +133,7 @@ def _figures(case: Case, plan: Plan, tell: Tell) -> tuple[Figures, tuple[str, ..
         peak_memory_method=method,
         worker_peak_memory_bytes=worker_peak - before if worker_peak and before else None,
     )
-    return _with_compiler(figures, first, many.warm.call_s), _warnings((many, single), figures)
+    return _with_compiled(figures, first, many.warm.call_s), _warnings((many, single), figures)
 
 
 def _timed(timer: clock.Clock, call: clock.Call, seconds: float, told: tuple[str, Tell], calls: int = 0) -> Timed:
@@ -142,7 +160,7 @@ def _first(case: Case, plan: Plan, images: Any, tell: Tell) -> First:
     if not network.finite(outputs[0]):
         raise CaseFailedError("nan_output", "the output of seeded normal images is not finite")
     if case.compile == "none":
-        return First(model, build_s, call_s, None)
+        return First(model, build_s, call_s)
     tell("compiling")
     compile_network(model, case.compile)  # type: ignore[arg-type]
     with _compiling():
@@ -151,7 +169,7 @@ def _first(case: Case, plan: Plan, images: Any, tell: Tell) -> First:
     if not seen.agree:
         wrong = f"compiled and eager outputs differ by {seen.difference:.2g} of the largest value"
         raise CaseFailedError("mismatch", f"{wrong}, where {seen.limit:g} is allowed in {case.dtype}")
-    return First(model, build_s, call_s, (seen.difference, seen.limit))
+    return First(model, build_s, call_s, Compiled(*_compiler(), seen.difference, seen.limit))
 
 
 @contextmanager
@@ -167,20 +185,25 @@ def _compiling() -> Iterator[None]:
         raise CaseFailedError("compile_failed", _sentence(error)) from error
 
 
-def _with_compiler(figures: Figures, first: First, call_s: float) -> Figures:
-    """What the compiler did, told by its own counters."""
-    if first.difference is None:
-        return figures
+def _compiler() -> tuple[int, str]:
+    """How many graphs there are and whether they came from the cache on disk, told by the compiler's own counters."""
     from torch._dynamo.utils import counters
 
     hits, misses = counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_cache_miss"]
+    return counters["stats"]["unique_graphs"], "mixed" if hits and misses else "warm" if hits else "cold"
+
+
+def _with_compiled(figures: Figures, first: First, call_s: float) -> Figures:
+    made = first.compiled
+    if made is None:
+        return figures
     return replace(
         figures,
         compile_s=max(0.0, first.call_s - call_s),
-        compiled_graphs=counters["stats"]["unique_graphs"],
-        compile_cache="mixed" if hits and misses else "warm" if hits else "cold",
-        eager_difference=first.difference[0],
-        eager_difference_limit=first.difference[1],
+        compiled_graphs=made.graphs,
+        compile_cache=made.cache,
+        eager_difference=made.difference,
+        eager_difference_limit=made.limit,
     )
 
 
@@ -193,7 +216,7 @@ def _warnings(timed: tuple[Timed, ...], figures: Figures) -> tuple[str, ...]:
     ]
     spread = (figures.images_per_s_q3 - figures.images_per_s_q1) / figures.images_per_s
     if spread > SPREAD:
-        told.append(f"the middle half of the rounds spreads by {spread:.0%}; {CALM}")
+        told.append(f"the middle half of the rounds spreads by {units.percent(spread)}; {CALM}")
     if figures.peak_memory_bytes is None:
         told.append("peak memory is not measured here; run on Linux, or on CUDA")
     return tuple(told)

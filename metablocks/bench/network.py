@@ -49,7 +49,7 @@ def network(case: Case, plan: Plan) -> nn.Module:
 def inputs(case: Case, plan: Plan, batch: int) -> list[Inputs]:
     """Seeded normal images (B, C, H, W), for a masked autoencoder with its noise (B, U)."""
     stem = plan.encoder.stem
-    shapes = [(batch, stem.channels, *stem.image)]
+    shapes: list[tuple[int, ...]] = [(batch, stem.channels, *stem.image)]
     if plan.decoder:
         units = plan.decoder.mask.units
         shapes.append((batch, units[0] * units[1]))

@@ -48,7 +48,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Record:
-    """One row of the results. `figures` is there where `status` is ok; else `failure` is a word, `reason` a sentence."""
+    """One row of the results. Where `status` is ok there are `figures`, else `failure` is a word, `reason` a sentence."""
 
     schema: int
     time: str
@@ -78,11 +78,24 @@ class Record:
 
 def failed(case: Case, time: str, failure: str, reason: str) -> Record:
     """The record of a case of which nothing is known yet but that it failed."""
-    subject = case.subject
-    told = {"failure": failure, "reason": reason}
-    own = {"name": subject.name, "subject": subject.given, "spec": subject.spec, "spec_digest": subject.digest}
-    conditions = {key: getattr(case, key) for key in ("mode", "batch", "dtype", "device", "compile", "seconds")}
-    return Record(schema=SCHEMA, time=time, status="failed", edits=subject.edits, **own, **conditions, **told)
+    return Record(
+        schema=SCHEMA,
+        time=time,
+        status="failed",
+        name=case.subject.name,
+        subject=case.subject.given,
+        edits=case.subject.edits,
+        spec=case.subject.spec,
+        spec_digest=case.subject.digest,
+        mode=case.mode,
+        batch=case.batch,
+        dtype=case.dtype,
+        device=case.device,
+        compile=case.compile,
+        seconds=case.seconds,
+        failure=failure,
+        reason=reason,
+    )
 
 
 def to_data(record: Record) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def measure(
     batch: int = 8,
     device: str = "cpu",
     dtype: str = "float32",
-    compile: str = "none",  # noqa: A002
+    compile: str = "none",
 ) -> Record:
     """The record of one case, measured in a fresh worker. For edits, pass `read(source, set=...)` as the source.
 

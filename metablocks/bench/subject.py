@@ -40,22 +40,24 @@ class Subject:
 
 def subject(source: str | Path | Spec, edits: Sequence[str] = (), folders: Sequence[str | Path] = ()) -> Subject:
     """The subject by path, shipped name, text or spec; read and planned, so that every fault is told before a run."""
-    from metablocks import plan, spec
+    from metablocks.plan import plan
+    from metablocks.spec import Spec, read
 
     _let_in(folders)
-    checked = source if isinstance(source, spec.Spec) else spec.read(source, edits)
-    plan.plan(checked)
-    given = checked.name if isinstance(source, spec.Spec) or "\n" in str(source) else str(source)
+    checked = source if isinstance(source, Spec) else read(source, edits)
+    plan(checked)
+    given = checked.name if isinstance(source, Spec) or "\n" in str(source) else str(source)
     text = json.dumps(checked.resolved(), sort_keys=True)
     return Subject(checked.name, given, text, tuple(checked.edits), tuple(str(Path(one).resolve()) for one in folders))
 
 
 def planned(subject: Subject) -> Plan:
     """The plan of a subject, in a worker."""
-    from metablocks import plan, spec
+    from metablocks.plan import plan
+    from metablocks.spec import read
 
     _let_in(subject.mixers)
-    return plan.plan(spec.read(subject.text))
+    return plan(read(subject.text))
 
 
 def _let_in(folders: Sequence[str | Path]) -> None:

@@ -40,10 +40,9 @@ def cases(subjects: Sequence[Subject], conditions: Conditions) -> list[Case]:
     """Every subject under every way to compile, each once. Raises `InputError` or `MissingError` for the conditions."""
     _check(conditions)
     batch = conditions.batch or BATCH.get(conditions.device.partition(":")[0], BATCH["cpu"])
-    shared = {"mode": conditions.mode, "dtype": conditions.dtype, "device": conditions.device}
-    times = {"seconds": conditions.seconds, "limit_s": conditions.limit_s}
+    mode, dtype, device = conditions.mode, conditions.dtype, conditions.device
     return [
-        Case(subject, batch=batch, compile=how, **shared, **times)
+        Case(subject, mode, batch, dtype, device, how, conditions.seconds, conditions.limit_s)
         for subject in dict.fromkeys(subjects)
         for how in dict.fromkeys(conditions.compiles)
     ]

@@ -15,7 +15,7 @@ from metablocks.core.grid import Grid
 from metablocks.core.settings import Choice
 
 
-class Misfit(Exception):
+class Misfit(Exception):  # noqa: N818
     """Settings that do not fit their width: what is wrong, with the arithmetic, and in `help` the fix.
 
     `key` is the setting at fault. `options` are other settings that would fit here, (key, value), nearest first; those
@@ -83,5 +83,5 @@ def near(key: str, given: int, *lengths: int) -> list[tuple[str, int]]:
     """Options for `key`: the common divisors of `lengths` that are like `given`, nearest first."""
     whole = gcd(*lengths)
     small = [size for size in range(1, isqrt(whole) + 1) if whole % size == 0]
-    like = [size for size in {*small, *(whole // size for size in small)} if given <= 4 * size <= 16 * given]
+    like = [size for size in {*small, *(whole // size for size in small)} if given <= 2 * size <= 4 * given]
     return [(key, size) for size in sorted(like, key=lambda size: (abs(size - given), size))]

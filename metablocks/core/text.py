@@ -46,3 +46,8 @@ def listed(names: Iterable[str], last: str = "and") -> str:
     """`a, b and c`."""
     names = list(names)
     return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def side(pair: tuple[int, int]) -> str:
+    """`7`, or `7 x 8` where the two differ."""
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} x {pair[1]}"

@@ -19,8 +19,11 @@ def short(value: float | None, unit: str = "") -> str:
 
 
 def mebibytes(value: int | None) -> str:
-    """Bytes as MiB."""
-    return "unknown" if value is None else f"{value / 2**20:,.0f} MiB"
+    """Bytes as MiB, with one digit below ten."""
+    if value is None:
+        return "unknown"
+    amount = value / 2**20
+    return f"{amount:,.0f} MiB" if amount >= 10 else f"{amount:.1f} MiB"
 
 
 def seconds(value: float | None) -> str:
@@ -29,5 +32,20 @@ def seconds(value: float | None) -> str:
         return "unknown"
     for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
         if value >= factor:
-            return f"{value / factor:.3g} {unit}"
+            return f"{digits(value / factor)} {unit}"
     return f"{value * 1e9:.3g} ns"
+
+
+def digits(value: float) -> str:
+    """Three digits, or as many as stand before the point: 0.064, 1.2, 64.9, 1,234."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+def rate(value: float) -> str:
+    """A rate by its size: 1,234, 123.4, 12.34."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.2f}"
+
+
+def percent(value: float) -> str:
+    """A share as percent, one digit below ten: 3.2 %, 15 %."""
+    return f"{100 * value:.1f} %" if abs(value) < 0.0995 else f"{100 * value:.0f} %"

@@ -41,7 +41,7 @@ class Settings(MixerSettings):
             raise fault(f"attention {wrong}", "the other follows from the width")
         return self
 
-    def resolve(self, dim: int, grid: Grid) -> Sizes:  # noqa: ARG002
+    def resolve(self, dim: int, grid: Grid) -> Sizes:
         heads, head_dim = split_heads(dim, self.heads, self.head_dim)
         return Sizes(dim, heads, head_dim, self.qkv_bias, self.proj_bias, self.scale or head_dim**-0.5)
 
@@ -54,7 +54,7 @@ class Attention(Mixer):
         self.qkv = nn.Linear(sizes.dim, 3 * sizes.dim, bias=sizes.qkv_bias)
         self.proj = nn.Linear(sizes.dim, sizes.dim, bias=sizes.proj_bias)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         # (B, N, 3 heads head_dim) to three of (B, heads, N, head_dim)
         packed = self.qkv(x).unflatten(-1, (3, self.sizes.heads, self.sizes.head_dim))
         query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)

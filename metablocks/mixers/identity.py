@@ -21,10 +21,10 @@ class Sizes:
 class Settings(MixerSettings):
     """No keys."""
 
-    def resolve(self, dim: int, grid: Grid) -> Sizes:  # noqa: ARG002
+    def resolve(self, dim: int, grid: Grid) -> Sizes:
         return Sizes()
 
 
 class Identity(Mixer):
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         return x

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Misfit, Mixer, MixerSettings
+from metablocks.core.mixer import GridMisfit, Mixer, MixerSettings
 from metablocks.core.settings import OddSize
 
 
@@ -28,10 +28,11 @@ class Settings(MixerSettings):
 
     window: OddSize = Field(3, description="side of the pooling window, tokens, odd")
 
-    def resolve(self, dim: int, grid: Grid) -> Sizes:  # noqa: ARG002
+    def resolve(self, dim: int, grid: Grid) -> Sizes:
         reach = 2 * max(grid.height, grid.width) - 1
         if self.window > reach:
-            raise Misfit(f"a pooling window of {self.window} reaches past a {grid} grid", f"use at most {reach}")
+            wrong = f"a pooling window of {self.window} reaches past a {grid} grid on both sides"
+            raise GridMisfit(wrong, "", "window", [("window", reach)])
         return Sizes(self.window)
 
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Misfit, Mixer, MixerSettings
-from metablocks.core.settings import Positive, Size
+from metablocks.core.mixer import GridMisfit, Misfit, Mixer, MixerSettings
+from metablocks.core.settings import MAX_SIZE, Positive, Size, fault
 from metablocks.parts.activation import Activation, activation
+
+MAX_WEIGHTS = 1 << 32  # of one layer, 16 GiB of them
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,31 @@ class Settings(MixerSettings):
     activation: Activation = Field("gelu", description="between the two layers")
     bias: bool = Field(True, description="whether the layers add a bias, one number a token")
 
-    def resolve(self, dim: int, grid: Grid) -> Sizes:
-        for key in ("ratio", "hidden", "activation"):
-            if self.layers == 1 and key in self.model_fields_set:
-                raise Misfit(f"`{key}` means nothing with `layers: 1`", f"leave out `{key}`, or use `layers: 2`", key)
+    @model_validator(mode="after")
+    def _go_together(self) -> Settings:
+        for key, default in (("ratio", None), ("hidden", None), ("activation", "gelu")):
+            if self.layers == 1 and getattr(self, key) != default:
+                raise fault(f"`{key}` means nothing with `layers: 1`", f"leave out `{key}`, or use `layers: 2`")
         if self.ratio is not None and self.hidden is not None:
-            raise Misfit("`ratio` and `hidden` say the same thing", "keep one of the two", "hidden")
+            raise fault("spatial_mlp takes `ratio` or `hidden`, not both", "the other follows from the width")
+        return self
+
+    def resolve(self, dim: int, grid: Grid) -> Sizes:
         hidden = self.hidden or self._hidden(dim)
+        weights = grid.tokens * (hidden if self.layers == 2 else grid.tokens)
+        if weights > MAX_WEIGHTS:
+            wrong = f"spatial_mlp on {grid.tokens:,} tokens holds {weights:,} weights a layer"
+            raise GridMisfit(wrong, f"at most {MAX_WEIGHTS:,}: use a larger patch or a smaller image")
         return Sizes(grid.tokens, hidden if self.layers == 2 else None, self.activation, self.bias)
 
     def _hidden(self, dim: int) -> int:
-        exact = (0.5 if self.ratio is None else self.ratio) * dim
-        if exact != int(exact) or exact < 1:
-            raise Misfit(f"a ratio of {self.ratio or 0.5} of width {dim} is {exact:g}", "give `hidden`", "ratio")
+        ratio = 0.5 if self.ratio is None else self.ratio
+        exact = ratio * dim
+        if exact != int(exact) or not 1 <= exact <= MAX_SIZE:
+            whole = min(max(1, round(exact)), MAX_SIZE)
+            raise Misfit(
+                f"a ratio of {ratio:g} of width {dim} is {exact:g}", f"give `hidden: {whole}` instead", "ratio"
+            )
         return int(exact)
 
 
@@ -65,7 +79,7 @@ class SpatialMlp(Mixer):
             self.activation = activation(sizes.activation)
             self.fc2 = nn.Linear(sizes.hidden, sizes.tokens, bias=sizes.bias)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         if self.sizes.hidden is None:
             return _left(self.fc, x)
         return _left(self.fc2, self.activation(_left(self.fc1, x)))
@@ -77,4 +91,3 @@ def _left(layer: nn.Linear, x: Tensor) -> Tensor:
     if layer.bias is None:
         return torch.bmm(weight, x)
     return torch.baddbmm(layer.bias[:, None], weight, x)
-

@@ -18,9 +18,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Misfit, Mixer, MixerSettings, split_heads
+from metablocks.core.mixer import GridMisfit, Mixer, MixerSettings, near, split_heads
 from metablocks.core.settings import NaturalPair, Pair, Positive, Size, fault
+from metablocks.core.text import side
 from metablocks.parts.windows import partition, relative_index, reverse, shift_mask
+
+MAX_WINDOW = 4096  # tokens; its tables have the square of that
 
 
 @dataclass(frozen=True)
@@ -44,42 +47,50 @@ class Settings(MixerSettings):
     window: Pair = Field(description="side of a window, tokens: N or [H, W]")
     head_dim: Size | None = Field(None, description="channels of a head; heads follow from the width")
     heads: Size | None = Field(None, description="number of heads, instead of `head_dim`")
-    shift: Literal["half"] | NaturalPair = Field((0, 0), description="tokens that the windows are shifted by, or `half`")
+    shift: Literal["half"] | NaturalPair = Field(
+        (0, 0), description="tokens that the windows are shifted by, or `half`"
+    )
     pad: bool = Field(False, description="whether a grid that the window does not tile is padded")
     qkv_bias: bool = Field(True, description="whether query, key and value have a bias")
     proj_bias: bool = Field(True, description="whether the output projection has a bias")
     scale: Positive | None = Field(None, description="factor of the scores; default 1 / sqrt(head_dim)")
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Settings:
+    def _go_together(self) -> Settings:
         if (self.heads is None) == (self.head_dim is None):
             wrong = "needs `head_dim` or `heads`" if self.heads is None else "takes `head_dim` or `heads`, not both"
             raise fault(f"window_attention {wrong}", "the other follows from the width")
+        if self.shift != "half" and (self.shift[0] >= self.window[0] or self.shift[1] >= self.window[1]):
+            wrong = f"a shift of {side(self.shift)} is not smaller than the window of {side(self.window)}"
+            raise fault(wrong, "use `shift: half`, or a smaller one")
         return self
 
     def resolve(self, dim: int, grid: Grid) -> Sizes:
         size = (grid.height, grid.width)
         heads, head_dim = split_heads(dim, self.heads, self.head_dim)
         window = min(self.window[0], size[0]), min(self.window[1], size[1])
+        if window[0] * window[1] > MAX_WINDOW:
+            wrong = f"a window of {side(window)} is {window[0] * window[1]:,} tokens, and each pair of them has a score"
+            raise GridMisfit(wrong, f"at most {MAX_WINDOW:,} tokens", "window", self._tiling(size))
         padding = -size[0] % window[0], -size[1] % window[1]
         if any(padding) and not self.pad:
-            raise Misfit(f"a window of {_side(window)} does not tile a {grid} grid", _fix(size), "window")
+            wrong = f"a window of {side(window)} does not tile a {grid.height} x {grid.width} grid"
+            raise GridMisfit(wrong, "", "window", [*self._tiling(size), ("pad", True)], "tiles every stage")
         shift = tuple(
-            0 if length <= side else step
-            for length, side, step in zip(size, self.window, self._shift(window), strict=True)
+            0 if length <= width else step
+            for length, width, step in zip(size, self.window, self._shift(window), strict=True)
         )
         scale = self.scale or head_dim**-0.5
         return Sizes(
             dim, heads, head_dim, window, (shift[0], shift[1]), padding, size, self.qkv_bias, self.proj_bias, scale
         )
 
+    def _tiling(self, size: tuple[int, int]) -> list[tuple[str, int]]:
+        """Windows that tile the grid, nearest to this one first."""
+        return near("window", max(self.window), *size)
+
     def _shift(self, window: tuple[int, int]) -> tuple[int, int]:
-        if self.shift == "half":
-            return window[0] // 2, window[1] // 2
-        if self.shift[0] >= self.window[0] or self.shift[1] >= self.window[1]:
-            side = _side(self.window)
-            raise Misfit(f"a shift of {_side(self.shift)} is not smaller than the window of {side}", "", "shift")
-        return self.shift
+        return (window[0] // 2, window[1] // 2) if self.shift == "half" else self.shift
 
 
 class WindowAttention(Mixer):
@@ -106,7 +117,7 @@ class WindowAttention(Mixer):
         """The bias table as in the original: truncated normal, deviation 0.02."""
         nn.init.trunc_normal_(self.bias_table, std=0.02)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         sizes = self.sizes
         bottom, right = sizes.padding
         x = x.unflatten(1, sizes.grid)
@@ -135,13 +146,3 @@ class WindowAttention(Mixer):
         both = (bias[None] + self.mask[:, None].to(bias.dtype)).flatten(0, 1)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=both[None], scale=sizes.scale)
         return mixed.unflatten(1, (-1, sizes.heads)).transpose(2, 3).flatten(3).flatten(0, 1)
-
-
-def _side(pair: tuple[int, int]) -> str:
-    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} x {pair[1]}"
-
-
-def _fix(size: tuple[int, int]) -> str:
-    sides = [side for side in range(5, 33) if size[0] % side == 0 and size[1] % side == 0]
-    windows = f"use a window of {', '.join(map(str, sides[:4]))}, or " if sides else "use "
-    return f"{windows}`pad: true`, or another image size"

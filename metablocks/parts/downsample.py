@@ -5,24 +5,30 @@ patch_merging: Liu et al. 2021, arXiv:2103.14030, section 3.1. conv: Yu et al. 2
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Misfit
+from metablocks.core.mixer import GridMisfit
 from metablocks.core.settings import Choice, NaturalPair, Pair
 from metablocks.parts.norm import LayerNorm, NoNorm, Norm
-from metablocks.parts.stem import convolved
+from metablocks.parts.stem import convolved, tokens
 
 
 class Downsample(Choice, kind="downsample"):
+    whole_grid: ClassVar[bool] = True
+    takes_prefix: ClassVar[bool] = False
+
     def grid(self, grid: Grid) -> Grid:
         """The grid after; raises `Misfit`."""
         raise NotImplementedError
 
-    def fit(self, dim: int) -> None:
-        """Raises `Misfit` where its norm cannot be built for tokens of width `dim`."""
+    def norms(self, dims: tuple[int, int]) -> list[tuple[str, Norm, int]]:
+        """(key, norm, the width that it stands at) of each norm, from width dims[0] to width dims[1]."""
+        raise NotImplementedError
 
     def build(self, grid: Grid, dims: tuple[int, int]) -> nn.Module:
         """The module from `grid` and width dims[0] to width dims[1]."""
@@ -35,12 +41,11 @@ class PatchMerging(Downsample, name="patch_merging"):
 
     def grid(self, grid: Grid) -> Grid:
         if grid.height % 2 or grid.width % 2:
-            side = "an even grid: another image size or patch"
-            raise Misfit(f"patch_merging halves the grid, and {grid} is odd", f"it needs {side}", "downsample")
+            raise GridMisfit(f"patch_merging cannot halve a {grid.height} x {grid.width} grid")
         return Grid(grid.height // 2, grid.width // 2)
 
-    def fit(self, dim: int) -> None:
-        self.norm.fit(4 * dim)
+    def norms(self, dims: tuple[int, int]) -> list[tuple[str, Norm, int]]:
+        return [("norm", self.norm, 4 * dims[0]), ("norm_after", self.norm_after, dims[1])]
 
     def build(self, grid: Grid, dims: tuple[int, int]) -> nn.Module:
         return Merging(grid, dims, self)
@@ -55,8 +60,8 @@ class ConvDownsample(Downsample, name="conv"):
     def grid(self, grid: Grid) -> Grid:
         return Grid(*convolved((grid.height, grid.width), self.kernel, self.stride, self.padding))
 
-    def fit(self, dim: int) -> None:
-        self.norm.fit(dim)
+    def norms(self, dims: tuple[int, int]) -> list[tuple[str, Norm, int]]:
+        return [("norm", self.norm, dims[0])]
 
     def build(self, grid: Grid, dims: tuple[int, int]) -> nn.Module:
         return ConvReduction(grid, dims, self)
@@ -93,4 +98,4 @@ class ConvReduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         image = self.norm(x).unflatten(1, self.size).permute(0, 3, 1, 2)
-        return self.conv(image).permute(0, 2, 3, 1).flatten(1, 2)
+        return tokens(self.conv(image))

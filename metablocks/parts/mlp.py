@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from metablocks.core.mixer import Misfit
-from metablocks.core.settings import Positive, Rate, Settings, Size, fault
+from metablocks.core.settings import MAX_SIZE, Positive, Rate, Settings, Size, fault
 from metablocks.parts.activation import Activation, activation
 
 
@@ -34,14 +34,18 @@ class Mlp(Settings):
     @model_validator(mode="after")
     def _one_of_two(self) -> Mlp:
         if (self.ratio is None) == (self.hidden is None):
-            raise fault(f"mlp {'needs' if self.ratio is None else 'takes one of'} `ratio` or `hidden`", "mlp: {ratio: 4}")
+            raise fault(
+                f"mlp {'needs' if self.ratio is None else 'takes one of'} `ratio` or `hidden`", "mlp: {ratio: 4}"
+            )
         return self
 
     def resolve(self, dim: int) -> MlpSizes:
         """The sizes at width `dim`; raises `Misfit` where the hidden width is no whole number."""
         exact = self.hidden or (self.ratio or 0) * dim
-        if exact != int(exact) or not 1 <= exact <= 1 << 24:
-            raise Misfit(f"a ratio of {self.ratio:g} of width {dim} is {exact:g} hidden channels", "give `hidden`", "mlp")
+        if exact != int(exact) or not 1 <= exact <= MAX_SIZE:
+            wrong = f"a ratio of {self.ratio:g} of width {dim} is {exact:g} hidden channels"
+            whole = min(max(1, round(exact)), MAX_SIZE)
+            raise Misfit(wrong, f"give `hidden: {whole}` instead, a whole number up to {MAX_SIZE}", "ratio")
         return MlpSizes(dim, int(exact), self.activation, self.bias, self.dropout)
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from metablocks.core.mixer import Misfit
+from metablocks.core.mixer import Misfit, near
 from metablocks.core.settings import Choice, Positive, Size
 
 
@@ -39,7 +39,8 @@ class GroupNorm(Norm, name="group_norm"):
 
     def fit(self, dim: int) -> None:
         if dim % self.groups:
-            raise Misfit(f"{self.groups} groups do not divide the width {dim}", "", "norm")
+            wrong = f"{self.groups} groups do not divide the width {dim}"
+            raise Misfit(wrong, "", "groups", near("groups", self.groups, dim), "divides every width")
 
     def build(self, dim: int) -> nn.Module:
         return TokenGroupNorm(dim, self)
@@ -69,4 +70,7 @@ class TokenGroupNorm(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.group_norm(x.transpose(1, 2), self.groups, self.weight, self.bias, self.eps).transpose(1, 2)
+        # groups beside the batch, (B, groups, N, C / groups): free of copies for one group
+        grouped = x.unflatten(-1, (self.groups, -1)).transpose(1, 2)
+        normed = F.layer_norm(grouped, grouped.shape[2:], eps=self.eps).transpose(1, 2).flatten(2)
+        return normed * self.weight if self.bias is None else torch.addcmul(self.bias, normed, self.weight)

@@ -57,7 +57,9 @@ class Sincos2d(Position, name="sincos_2d"):
 
     def fit(self, dim: int) -> None:
         if dim % 4:
-            raise Misfit(f"sincos_2d needs a width that 4 divides, not {dim}", "", "position")
+            less = dim - dim % 4
+            near = f"{less} or {less + 4}" if less else "4"
+            raise Misfit(f"sincos_2d needs a width that 4 divides, not {dim}", f"use a width of {near}, or `learned`")
 
     def build(self, grid: Grid, dim: int) -> PositionTable:
         table = torch.zeros(1, grid.prefix + grid.height * grid.width, dim, device="cpu")

@@ -6,19 +6,30 @@ arXiv:2111.11418, figure 2.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Misfit
+from metablocks.core.mixer import GridMisfit, near
 from metablocks.core.settings import Choice, NaturalPair, Pair
+from metablocks.core.text import side
 from metablocks.parts.norm import NoNorm, Norm
 
 
 class Stem(Choice, kind="stem"):
+    @property
+    def step(self) -> tuple[int, int]:
+        """Pixels from one token to the next."""
+        raise NotImplementedError
+
     def grid(self, image: tuple[int, int]) -> Grid:
         """The grid of an image of (height, width) pixels; raises `Misfit`."""
+        raise NotImplementedError
+
+    def norms(self, dim: int) -> list[tuple[str, Norm, int]]:
+        """(key, norm, the width that it stands at) of each norm, for tokens of width `dim`."""
         raise NotImplementedError
 
     def build(self, channels: int, dim: int) -> nn.Module:
@@ -30,11 +41,20 @@ class PatchEmbed(Stem, name="patch_embed"):
     patch: Pair = Field(description="side of a patch, pixels: N or [H, W]")
     norm: Norm = Field(NoNorm(), description="after the projection")
 
+    @property
+    def step(self) -> tuple[int, int]:
+        return self.patch
+
     def grid(self, image: tuple[int, int]) -> Grid:
         if image[0] % self.patch[0] or image[1] % self.patch[1]:
-            wrong = f"patches of {_times(self.patch)} px do not tile an image of {_times(image)} px"
-            raise Misfit(wrong, f"use an image of {_times(_below(image, self.patch))} px", "patch")
+            wrong = f"a patch of {side(self.patch)} does not tile an image of {side(image)} px"
+            square = self.patch[0] == self.patch[1]
+            rest = " and ".join(map(_rest, *zip(*dict.fromkeys(zip(image, self.patch, strict=True)), strict=True)))
+            raise GridMisfit(wrong, rest, "patch", near("patch", self.patch[0], *image) if square else (), "tiles it")
         return Grid(image[0] // self.patch[0], image[1] // self.patch[1])
+
+    def norms(self, dim: int) -> list[tuple[str, Norm, int]]:
+        return [("norm", self.norm, dim)]
 
     def build(self, channels: int, dim: int) -> nn.Module:
         return PatchProjection(channels, dim, self)
@@ -46,8 +66,15 @@ class ConvEmbed(Stem, name="conv_embed"):
     padding: NaturalPair = Field((0, 0), description="zeros around the image, pixels")
     norm: Norm = Field(NoNorm(), description="after the convolution")
 
+    @property
+    def step(self) -> tuple[int, int]:
+        return self.stride
+
     def grid(self, image: tuple[int, int]) -> Grid:
         return Grid(*convolved(image, self.kernel, self.stride, self.padding))
+
+    def norms(self, dim: int) -> list[tuple[str, Norm, int]]:
+        return [("norm", self.norm, dim)]
 
     def build(self, channels: int, dim: int) -> nn.Module:
         conv = nn.Conv2d(channels, dim, self.kernel, self.stride, self.padding)
@@ -78,24 +105,24 @@ class ConvStem(nn.Module):
         self.norm = norm
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.norm(self.conv(images).permute(0, 2, 3, 1).flatten(1, 2))
+        return self.norm(tokens(self.conv(images.contiguous(memory_format=torch.channels_last))))
+
+
+def tokens(image: Tensor) -> Tensor:
+    """(B, C, H, W) to contiguous tokens (B, H W, C): free of copies where the image is channels_last."""
+    return image.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
 
 
 def convolved(
     size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
 ) -> tuple[int, int]:
     """Height and width after a convolution; raises `Misfit` where its kernel does not fit."""
-    room = [length + 2 * pad - side for length, pad, side in zip(size, padding, kernel, strict=True)]
+    room = [length + 2 * pad - reach for length, pad, reach in zip(size, padding, kernel, strict=True)]
     if min(room) < 0:
-        wrong = f"a kernel of {_times(kernel)} does not fit on {_times(size)} with a padding of {_times(padding)}"
-        raise Misfit(wrong, "use a larger image or a smaller kernel", "kernel")
+        wrong = f"a kernel of {side(kernel)} does not fit on {size[0]} x {size[1]} with a padding of {side(padding)}"
+        raise GridMisfit(wrong, "a smaller kernel, or more padding, would fit", "kernel")
     return room[0] // stride[0] + 1, room[1] // stride[1] + 1
 
 
-def _below(image: tuple[int, int], patch: tuple[int, int]) -> tuple[int, int]:
-    rows, columns = (max(1, round(length / side)) * side for length, side in zip(image, patch, strict=True))
-    return rows, columns
-
-
-def _times(pair: tuple[int, int]) -> str:
-    return f"{pair[0]} x {pair[1]}"
+def _rest(length: int, patch: int) -> str:
+    return f"{length} = {length // patch} x {patch} + {length % patch}"

@@ -1,17 +1,16 @@
-"""The faults of a plan: each cause once, with its place, and in its help what the planner knows of the way there."""
+"""The faults of a plan: each cause once, at its place. Their help is completed in `remedies`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from metablocks.core.errors import Fault
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import GridMisfit, Misfit
 from metablocks.core.settings import Choice, Settings
-from metablocks.spec import Spec
+from metablocks.spec.grammar import Classifier, MaskedAutoencoder, Net, Stack
 from metablocks.spec.tree import Path
 
 
@@ -24,43 +23,26 @@ class Use:
     stage: Path = ()
     grid: Grid | None = None
 
-    @property
-    def local(self) -> bool:
-        """Whether they are written where they are used."""
-        return self.owner[: len(self.stage)] == self.stage
-
     def place(self, key: str | None) -> Path:
-        """Where a fault of theirs is told: at its key where that is written, else at the stage."""
-        if not self.local:
+        """Where a fault of theirs is told: at its key, or at the stage that has them from elsewhere."""
+        if self.owner[: len(self.stage)] != self.stage:
             return self.stage
-        name = (self.settings.name,) if isinstance(self.settings, Choice) else ()
-        return (*self.owner, *name, key) if key else self.owner
+        return (*self.owner, key) if key else self.owner
 
 
 @dataclass(frozen=True)
 class Complaint:
-    """A fault before its help is complete."""
+    """A fault before its help is complete. `cause` is the same in every stage that the same value spoils."""
 
     path: Path
     message: str
+    cause: Hashable
     misfit: Misfit
     use: Use | None = None
 
-    @property
-    def cause(self) -> Hashable:
-        """The same for every stage, and for every mixer of a list, that the same value of the same key spoils."""
-        if self.use is None:
-            return self.path
-        written = tuple(step for step in self.use.owner if step != self.use.owner[-1] or isinstance(step, str))
-        return written, type(self.use.settings), self.misfit.key, self.value
-
-    @property
-    def value(self) -> Any:
-        return getattr(self.use.settings, self.misfit.key, None) if self.use and self.misfit.key else None
-
 
 class Ledger:
-    """Gathers complaints. After one that leaves the grid unknown, those that depend on a grid would only follow."""
+    """Gathers complaints. Once the grid is `lost`, those that depend on it would only follow."""
 
     def __init__(self) -> None:
         self.complaints: list[Complaint] = []
@@ -69,8 +51,8 @@ class Ledger:
     def causes(self) -> set[Hashable]:
         return {complaint.cause for complaint in self.complaints}
 
-    def tell(self, path: Path, message: str, help: str = "") -> None:
-        self._add(Complaint(path, message, Misfit(message, help)))
+    def tell(self, path: Path, message: str, help: str = "", cause: Hashable = None) -> None:
+        self._add(Complaint(path, message, cause or message, Misfit(message, help)))
 
     @contextmanager
     def using(self, use: Use) -> Iterator[None]:
@@ -78,18 +60,43 @@ class Ledger:
         try:
             yield
         except Misfit as misfit:
-            if not (self.lost and isinstance(misfit, GridMisfit)):
-                about = f"{dotted(use.stage)}: " if use.stage else ""
-                self._add(Complaint(use.place(misfit.key), about + misfit.message, misfit, use))
+            if self.lost and isinstance(misfit, GridMisfit):
+                return
+            about = f"{dotted(use.stage)}: " if use.stage else ""
+            key = misfit.key
+            cause = key_holder(use.owner), type(use.settings), key, getattr(use.settings, key, None) if key else None
+            self._add(Complaint(use.place(key), about + misfit.message, cause, misfit, use))
 
     def _add(self, complaint: Complaint) -> None:
         if complaint.cause not in self.causes():
             self.complaints.append(complaint)
 
-    def faults(self, spec: Spec, help: Callable[[Complaint], str]) -> Iterator[Fault]:
-        for complaint in self.complaints:
-            yield Fault(complaint.message, spec.at(complaint.path), help=help(complaint))
+
+def key_holder(owner: Path) -> Path:
+    """The path of the key that settings stand under, alone or in a list."""
+    return owner[:-1] if isinstance(owner[-1], int) else owner
+
+
+def spelled(net: Net, path: Path) -> Path:
+    """`path` through the settings as the path through the text, where the names of choices stand between."""
+    steps: list[str | int] = []
+    inside: Any = net
+    for step in path:
+        if isinstance(inside, Choice) and not isinstance(inside, Net):
+            steps.append(inside.name)
+        steps.append(step)
+        inside = inside[step] if isinstance(step, int) else getattr(inside, step, None)
+    return tuple(steps)
+
+
+def stacks(net: Net) -> list[tuple[Path, Stack]]:
+    """Every stack of stages with its path."""
+    if isinstance(net, Classifier):
+        return [((), net)]
+    assert isinstance(net, MaskedAutoencoder)
+    return [(("encoder",), net.encoder), (("decoder",), net.decoder)]
 
 
 def dotted(path: Path) -> str:
+    """`stages.2`."""
     return ".".join(map(str, path))

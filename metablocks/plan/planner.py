@@ -3,84 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from itertools import cycle
 
-from metablocks.core.errors import Fault, SpecError
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Misfit
+from metablocks.core.mixer import GridMisfit, MixerSettings
+from metablocks.core.text import listed
 from metablocks.parts.block import Residual
-from metablocks.parts.downsample import NoDownsample
+from metablocks.parts.downsample import Downsample, NoDownsample
+from metablocks.parts.norm import Norm
 from metablocks.parts.position import NoPosition, Position, Prefix
-from metablocks.plan.nouns import (
-    BlockKind,
-    BlockPlan,
-    DownsamplePlan,
-    EmbeddingPlan,
-    MixerPlan,
-    StagePlan,
-    StemPlan,
-)
-from metablocks.spec import Spec
+from metablocks.plan.ledger import Ledger, Use, dotted
+from metablocks.plan.nouns import BlockKind, BlockPlan, DownsamplePlan, EmbeddingPlan, MixerPlan, StagePlan, StemPlan
 from metablocks.spec.grammar import Block, DropPath, Image, ImageStack, Stack, Stage
 from metablocks.spec.tree import Path
 
+MAX_PIXELS = 1 << 28
 MAX_TOKENS = 1 << 20
 
 
-class Unplanned(Exception):
-    """Nothing further can be planned along this way; its faults are told."""
-
-
 class Planner:
-    """Plans the parts of one spec and gathers its faults."""
+    """Plans the parts of one net. Where one does not fit, its ledger says why and the plan goes on without it."""
 
-    def __init__(self, spec: Spec) -> None:
-        self.spec = spec
-        self.faults: list[Fault] = []
-        self._seen: set[tuple[Any, str | None]] = set()
+    def __init__(self) -> None:
+        self.ledger = Ledger()
 
-    def finish(self) -> None:
-        if self.faults:
-            raise SpecError(*self.faults)
-
-    def fault(self, path: Path, message: str, help: str = "") -> None:
-        self.faults.append(Fault(message, self.spec.at(path), help=help))
-
-    @contextmanager
-    def at(self, path: Path, about: str = "", once: Any = None) -> Iterator[None]:
-        """Turns a `Misfit` inside into a fault at `path`. One that `once` has caused before is not told again."""
-        try:
-            yield
-        except Misfit as misfit:
-            cause = (once, misfit.key)
-            if once is None or cause not in self._seen:
-                self._seen.add(cause)
-                self.fault(path, f"{about}{misfit.message}", misfit.help)
-
-    def stem(self, path: Path, settings: ImageStack, image: Image) -> tuple[StemPlan, Grid]:
+    def stem(self, path: Path, stack: ImageStack, image: Image) -> tuple[StemPlan, Grid]:
         """The stem and the grid after it."""
-        grid = None
-        with self.at((*path, "stem")):
-            grid = settings.stem.grid(image.size)
-            self.check_size(grid)
-        if grid is None:
-            raise Unplanned
-        return StemPlan(settings.stem, image.size, image.channels, settings.stages[0].dim), grid
+        owner, dim = (*path, "stem"), stack.stages[0].dim
+        for key, norm, width in stack.stem.norms(dim):
+            self.norm((*owner, key), norm, width)
+        plan = StemPlan(stack.stem, image.size, image.channels, dim)
+        with self.ledger.using(Use(("image",), image)):
+            _check_budget("an image", image.size, "pixels", MAX_PIXELS)
+            with self.ledger.using(Use(owner, stack.stem)):
+                grid = stack.stem.grid(image.size)
+                _check_budget("a grid", (grid.height, grid.width), "tokens", MAX_TOKENS)
+                return plan, grid
+        self.ledger.lost = True
+        return plan, Grid(1, 1)
 
-    def check_size(self, grid: Grid) -> None:
-        if grid.tokens > MAX_TOKENS:
-            raise Misfit(f"a grid of {grid} is {grid.tokens:,} tokens", f"at most {MAX_TOKENS:,}: use a smaller image")
+    def norm(self, owner: Path, norm: Norm, dim: int, stage: Path = ()) -> None:
+        """Complains of a norm that cannot be built at width `dim`."""
+        with self.ledger.using(Use(owner, norm, stage)):
+            norm.fit(dim)
 
     def embedding(
         self, path: Path, prefix: tuple[Prefix, ...], position: Position, grid: Grid, dim: int
     ) -> EmbeddingPlan:
         if len({item.name for item in prefix}) < len(prefix):
-            self.fault((*path, "prefix"), "a kind of prefix token is listed twice", "name each kind once")
-        if not isinstance(position, NoPosition):
-            with self.at((*path, "position")):
-                position.fit(dim)
+            self.ledger.tell((*path, "prefix"), "a kind of prefix token is listed twice", "name each kind once")
+        with self.ledger.using(Use((*path, "position"), position)):
+            position.fit(dim)
         return EmbeddingPlan(prefix, position, grid, dim)
 
     def stages(self, path: Path, stack: Stack, grid: Grid, block: Block, rates: Iterator[float]) -> list[StagePlan]:
@@ -89,81 +63,98 @@ class Planner:
         dim = stack.stages[0].dim
         for index, stage in enumerate(stack.stages):
             here = (*path, "stages", index)
-            between = stack.downsample if index and isinstance(stack, ImageStack) else NoDownsample()
-            down = stage.downsample or between
-            step = self.downsample(here, down, grid, (dim, stage.dim))
-            grid, dim = (replace(down.grid(grid), prefix=0) if step else grid), stage.dim
-            if grid.prefix and not isinstance(stage.position, NoPosition):
-                self.fault((*here, "position"), "a position inside the stack has no rows for prefix tokens")
+            step, grid = self.downsample(here, stack, grid, (dim, stage.dim))
+            dim = stage.dim
+            if not isinstance(stage.position, NoPosition) and (grid.prefix or not grid.whole):
+                wrong = f"{dotted(here)}: the position of a stage needs every patch, and no prefix tokens"
+                beside = f"write `position` beside `{dotted((*path, 'stages'))}` instead"
+                self.ledger.tell((*here, "position"), wrong, beside, "position")
             embedding = self.embedding(here, (), stage.position, grid, dim)
             blocks = self.blocks(here, stage, block, grid, rates)
             planned.append(StagePlan(dim, grid, step, embedding, tuple(blocks)))
         return planned
 
-    def downsample(self, here: Path, down: Any, grid: Grid, dims: tuple[int, int]) -> DownsamplePlan | None:
-        about = f"{_dotted(here)}: "
+    def downsample(
+        self, here: Path, stack: Stack, grid: Grid, dims: tuple[int, int]
+    ) -> tuple[DownsamplePlan | None, Grid]:
+        """What stands before a stage, and the grid after it; `dims` are the widths before and after."""
+        down, owner = _downsample(here, stack)
         if isinstance(down, NoDownsample):
             if dims[0] != dims[1]:
-                wrong = f"{about}the width goes from {dims[0]} to {dims[1]} without a downsample"
-                self.fault((*here, "dim"), wrong, "give the stack a `downsample`, or keep the width")
-            return None
-        if grid.prefix or not grid.whole:
-            wrong = f"{about}{down.name} needs the whole grid alone, and there are {grid} tokens"
-            self.fault(here, wrong, "leave out `prefix`, and `mask: {tokens: replace}` instead of drop")
-            raise Unplanned
-        after = None
-        with self.at(here, about):
-            after = down.grid(grid)
-            down.fit(dims[0])
-        if after is None:
-            raise Unplanned
-        return DownsamplePlan(down, grid, dims)
+                wrong = f"{dotted(here)}: the width goes from {dims[0]} to {dims[1]} without a downsample"
+                ways = "name a `downsample`, or keep the width" if isinstance(stack, ImageStack) else "keep the width"
+                self.ledger.tell((*here, "dim"), wrong, ways)
+            return None, grid
+        if not isinstance(stack, ImageStack):
+            wrong = f"{dotted(here)}: a decoder keeps its grid, and `{down.name}` changes it"
+            self.ledger.tell(owner, wrong, "leave out `downsample`")
+            return None, grid
+        for key, norm, width in down.norms(dims):
+            self.norm((*owner, key), norm, width, here)
+        self.admit(owner, down, grid)
+        with self.ledger.using(Use(owner, down, here, grid)):
+            return DownsamplePlan(down, grid, dims), down.grid(grid)
+        self.ledger.lost = True
+        return None, replace(grid, prefix=0, kept=None)
 
-    def blocks(
-        self, here: Path, stage: Stage, block: Block, grid: Grid, rates: Iterator[float]
-    ) -> Iterator[BlockPlan]:
-        """The blocks of a stage; the list of mixers is tiled over the depth."""
-        drops = [next(rates) for _ in range(stage.depth)]
-        lacking = [key for key in ("norm", "mixer", "mlp") if not _given(key, stage, block)]
-        for key in lacking:
-            wrong = f"{_dotted(here)}: no `{key}`, neither here nor in `block`"
-            self.fault(here, wrong, f"write `{key}: none` where there is none" if key != "mixer" else "name a mixer")
-        if lacking:
-            return
-        mixers = stage.part("mixer", block)
-        if stage.depth % len(mixers):
-            wrong = f"{_dotted(here)}: {len(mixers)} mixers do not tile a depth of {stage.depth}"
-            self.fault(here, wrong, f"use a depth that is a multiple of {len(mixers)}, or list {stage.depth} mixers")
-            return
-        with self.at(here, f"{_dotted(here)}: "):
-            stage.part("norm", block).fit(stage.dim)
-        residual = Residual(
-            stage.dim,
-            *(stage.part(key, block) for key in ("norm", "order", "layer_scale", "res_scale", "dropout")),
-            drops_path=any(drops),
-        )
-        mlp = None
-        with self.at(here, f"{_dotted(here)}: "):
-            mlp = stage.part("mlp", block) and stage.part("mlp", block).resolve(stage.dim)
-        kinds = [self.kind(here, settings, stage.dim, grid, (residual, mlp)) for settings in mixers]
-        if None not in kinds:
-            yield from (BlockPlan(kinds[i % len(kinds)], drop) for i, drop in enumerate(drops))
-
-    def kind(self, here: Path, settings: Any, dim: int, grid: Grid, rest: tuple[Any, Any]) -> BlockKind | None:
-        about = f"{_dotted(here)}: "
+    def admit(self, owner: Path, settings: MixerSettings | Downsample, grid: Grid) -> None:
+        """Complains where patches were dropped, or prefix tokens stand, that these settings cannot do with."""
+        other = "leave out `downsample`" if isinstance(settings, Downsample) else "use `attention`"
         if settings.whole_grid and not grid.whole:
-            wrong = f"{about}mixer `{settings.name}` needs every token of its grid"
             seen = f"this encoder sees {grid.kept} of {grid.height * grid.width} tokens"
-            self.fault(here, wrong, f"{seen}; use `attention`, or `mask: {{tokens: replace}}`")
-            return None
-        if grid.prefix and not settings.takes_prefix:
-            wrong = f"{about}mixer `{settings.name}` has no place for prefix tokens"
-            self.fault(here, wrong, "leave out `prefix`, or use `attention`")
-            return None
+            alone = " and no `prefix`" if grid.prefix and not settings.takes_prefix else ""
+            help = f"{seen}; {other}, or `mask: {{tokens: replace}}`{alone}"
+            self.ledger.tell(owner, f"{settings.label} needs every token of its grid", help, "dropped")
+        elif grid.prefix and not settings.takes_prefix:
+            count = f"{grid.prefix} prefix token{'s' * (grid.prefix > 1)}"
+            help = f"{count} would stand before its {grid.height} x {grid.width} grid; leave out `prefix`, or {other}"
+            self.ledger.tell(owner, f"{settings.label} has no place for prefix tokens", help, "prefix")
+
+    def blocks(self, here: Path, stage: Stage, block: Block, grid: Grid, rates: Iterator[float]) -> Iterator[BlockPlan]:
+        """The blocks of a stage; the list of mixers is tiled over the depth."""
+        owner = {
+            key: (*(here if key in stage.model_fields_set else ("block",)), key) for key in ("norm", "mixer", "mlp")
+        }
+        drops = [next(rates) for _ in range(stage.depth)]
+        norm, mixers, mlp = (stage.part(key, block) for key in owner)
+        for key, path in owner.items():
+            if path == ("block", key) and key not in block.model_fields_set:
+                wrong = f"{dotted(here)}: no `{key}`, neither here nor in `block`"
+                ways = "name a mixer" if key == "mixer" else f"write `{key}: none` where there is none"
+                self.ledger.tell(here, wrong, ways, ("lacking", key))
         sizes = None
-        with self.at(here, about, once=settings):
-            sizes = settings.resolve(dim, grid)
-        return sizes and BlockKind(dim, grid, MixerPlan(settings.name, sizes), *rest)
+        if mlp:
+            with self.ledger.using(Use(owner["mlp"], mlp, here)):
+                sizes = mlp.resolve(stage.dim)
+        if not norm or not mixers:
+            return
+        self.norm(owner["norm"], norm, stage.dim, here)
+        order, layer, residual, dropout = (
+            stage.part(key, block) for key in ("order", "layer_scale", "res_scale", "dropout")
+        )
+        branch = Residual(stage.dim, norm, order, layer, residual, dropout, any(drops))
+        self.tile(here, stage.depth, len(mixers))
+        uses = [Use((*owner["mixer"], index), settings, here, grid) for index, settings in enumerate(mixers)]
+        planned = [self.mixer(use, stage.dim) for use in uses]
+        kinds = [BlockKind(stage.dim, grid, mixer, branch, sizes) for mixer in planned if mixer]
+        yield from (BlockPlan(kind, drop) for kind, drop in zip(cycle(kinds), drops, strict=False))
+
+    def tile(self, here: Path, depth: int, count: int) -> None:
+        """Complains of a list of mixers that does not fill the depth of its stage."""
+        if depth % count:
+            fitting = [str(size) for size in (depth - depth % count, depth - depth % count + count) if size]
+            wrong = f"{dotted(here)}: {count} mixers do not tile a depth of {depth}"
+            lists = [str(size) for size in range(1, depth + 1) if depth % size == 0]
+            help = f"use a depth of {listed(fitting, 'or')}, or list {listed(lists[-4:], 'or')} mixers"
+            self.ledger.tell((*here, "depth"), wrong, help)
+
+    def mixer(self, use: Use, dim: int) -> MixerPlan | None:
+        settings, grid = use.settings, use.grid
+        assert isinstance(settings, MixerSettings) and grid
+        self.admit(use.owner, settings, grid)
+        with self.ledger.using(use):
+            return MixerPlan(settings.name, settings.resolve(dim, grid))
+        return None
 
 
 def ramp(drop_path: DropPath, depth: int) -> Iterator[float]:
@@ -173,9 +164,18 @@ def ramp(drop_path: DropPath, depth: int) -> Iterator[float]:
         yield drop_path.rate * share
 
 
-def _given(key: str, stage: Stage, block: Block) -> bool:
-    return key in stage.model_fields_set or key in block.model_fields_set
+def _downsample(here: Path, stack: Stack) -> tuple[Downsample, Path]:
+    """What stands before the stage at `here`, and where it is written."""
+    index = here[-1]
+    assert isinstance(index, int)
+    if own := stack.stages[index].downsample:
+        return own, (*here, "downsample")
+    common = stack.downsample if index and isinstance(stack, ImageStack) else NoDownsample()
+    return common, (*here[:-2], "downsample")
 
 
-def _dotted(path: Path) -> str:
-    return ".".join(map(str, path))
+def _check_budget(what: str, size: tuple[int, int], unit: str, most: int) -> None:
+    count = size[0] * size[1]
+    if count > most:
+        wrong = f"{what} of {size[0]} x {size[1]} is {count:,} {unit}"
+        raise GridMisfit(wrong, f"at most {most:,}", "size" if unit == "pixels" else None)

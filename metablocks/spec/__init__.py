@@ -16,7 +16,7 @@ from metablocks.spec.syntax import parse
 Edits = Mapping[str, object] | Iterable[str]
 
 
-def read(source: str | Path, set: Edits = ()) -> Spec:  # noqa: A002
+def read(source: str | Path, set: Edits = ()) -> Spec:
     """The spec in a file, by a shipped name, or in YAML text.
 
     `set` edits the tree before it is checked: `{"stages.2.mixer": "pooling"}` or `["stages.2.mixer=pooling"]`.
@@ -31,7 +31,7 @@ def read(source: str | Path, set: Edits = ()) -> Spec:  # noqa: A002
     return Spec(name, read_net(root), root, shipped, tuple(assignments))
 
 
-def edits(set: Edits) -> list[str]:  # noqa: A002
+def edits(set: Edits) -> list[str]:
     """Edits as the assignments that `--set` takes."""
     return assignments_from(set) if isinstance(set, Mapping) else list(set)
 

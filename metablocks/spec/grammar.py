@@ -28,7 +28,7 @@ def find(kind: type[Choice], name: str) -> type[Choice] | None:
     if kind is not MixerSettings:
         return kind.find(name)
     mixer = mixers.find(name)
-    return mixer and mixer.settings
+    return mixer.settings if mixer else None
 
 
 def names(kind: type[Choice]) -> list[str]:
@@ -79,7 +79,9 @@ class DropPath(Settings):
     shorthand: ClassVar[str | None] = "rate"
 
     rate: Rate = Field(description="chance that an image skips a branch, at the last block")
-    ramp: Literal["linear", "none"] = Field("linear", description="linear: from 0 over all blocks; none: the same in all")
+    ramp: Literal["linear", "none"] = Field(
+        "linear", description="linear: from 0 over all blocks; none: the same in all"
+    )
 
 
 class Image(Settings):
@@ -139,7 +141,9 @@ class Mask(Settings):
     label: ClassVar[str] = "mask"
 
     ratio: Annotated[float, Field(gt=0, lt=1)] = Field(description="share of the patches that are masked")
-    tokens: Literal["drop", "replace"] = Field("drop", description="drop: the encoder sees the others; replace: by a token")
+    tokens: Literal["drop", "replace"] = Field(
+        "drop", description="drop: the encoder sees the others; replace: by a token"
+    )
     unit: Size | None = Field(None, description="side of a masked square, pixels; default one token of the decoder")
 
 
@@ -156,5 +160,3 @@ class MaskedAutoencoder(Net, name="masked_autoencoder"):
     encoder: Encoder = Field(description="sees what is not hidden")
     decoder: Decoder = Field(description="predicts the rest")
     target: Pixels = Field(Pixels(), description="what is predicted")
-
-

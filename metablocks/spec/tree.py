@@ -65,6 +65,6 @@ def locate(root: Node, path: Iterable[str | int], value: bool = False) -> Place:
         elif isinstance(node, Sequence) and isinstance(step, int) and 0 <= step < len(node.items):
             node = node.items[step]
             place = node.place
-        else:
+        elif step != 0:  # a list of one may be written as its item
             break
     return place

@@ -9,7 +9,7 @@ from metablocks.core.errors import Fault, Place
 from metablocks.core.settings import Choice, Settings
 from metablocks.core.text import did_you_mean, listed, printable
 from metablocks.spec.grammar import names, table
-from metablocks.spec.tree import Mapping, Node, Scalar, Sequence, locate
+from metablocks.spec.tree import Mapping, Node, Sequence, locate
 
 KINDS = {
     "int_type": "a whole number",
@@ -91,8 +91,10 @@ def _must_be(item: Any, context: dict[str, Any]) -> str:
         return f"must be {KINDS[kind]}, found {given}"
     if kind in BOUNDS:
         bound = next(value for name, value in context.items() if name in ("ge", "le", "gt", "lt"))
-        return f"must be {BOUNDS[kind]} {bound:g}, found {given}" if isinstance(bound, float) else (
-            f"must be {BOUNDS[kind]} {bound}, found {given}"
+        return (
+            f"must be {BOUNDS[kind]} {bound:g}, found {given}"
+            if isinstance(bound, float)
+            else (f"must be {BOUNDS[kind]} {bound}, found {given}")
         )
     if kind in ("too_short", "too_long"):
         least = "at least" if kind == "too_short" else "at most"
@@ -123,8 +125,6 @@ def _value_help(cls: type[Settings], key: str, item: Any, context: dict[str, Any
 def _meaning(cls: type[Settings], key: str) -> str:
     description = cls.model_fields[key].description
     return f"{key}: {description}" if description else ""
-
-
 
 
 def setting_rows(cls: type[Settings]) -> list[tuple[str, str, str]]:

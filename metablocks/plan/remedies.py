@@ -1,0 +1,126 @@
+"""The help of a fault: how the size came about, and other values that were tried and let the whole net fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from itertools import islice
+from typing import Any
+
+from pydantic import ValidationError
+
+from metablocks.core.grid import Grid
+from metablocks.core.mixer import GridMisfit, Misfit
+from metablocks.core.settings import MAX_SIZE, Settings
+from metablocks.core.text import listed, side
+from metablocks.parts.stem import PatchEmbed, Stem
+from metablocks.plan.ledger import Complaint, Use, key_holder, stacks
+from metablocks.spec.grammar import Classifier, MaskedAutoencoder, Net
+from metablocks.spec.tree import Path
+
+SHOWN = 3
+TRIES = 16
+REACH = 64  # sizes of the image that are tried in each direction, in tokens of the stem
+
+Causes = Callable[[Net], set[Hashable]]
+
+
+def help_for(complaint: Complaint, net: Net, causes: Causes) -> str:
+    """What to do about a complaint of `net`; `causes` gives those of a plan of another net."""
+    misfit, use = complaint.misfit, complaint.use
+    if use is None:
+        return misfit.help
+    allowed = causes(net) - {complaint.cause}
+
+    def fits(other: Net | None) -> bool:
+        return other is not None and causes(other) <= allowed
+
+    key = misfit.key or ""
+    working = [(name, value) for name, value in misfit.options[:TRIES] if fits(_with(net, use, key, (name, value)))]
+    values = [str(value) for name, value in working if name == key][:SHOWN]
+    ways = [f"{key} {listed(values, 'or')}" + _everywhere(net, misfit, use)] if values else []
+    if isinstance(misfit, GridMisfit) and (
+        size := next(filter(lambda size: fits(_sized(net, size)), _sizes(net)), None)
+    ):
+        ways.append(f"an image of {side(size)} px")
+    ways += [f"`{name}: {str(value).lower()}`" for name, value in working if name != key]
+    sentences = [_arithmetic(net, use.grid) if isinstance(misfit, GridMisfit) and use.grid else "", misfit.help]
+    return "; ".join(filter(None, [*sentences, f"use {_joined(ways)}" if ways else ""]))
+
+
+def _everywhere(net: Net, misfit: Misfit, use: Use) -> str:
+    """`, which tiles every stage`, where more than one is meant."""
+    stages = sum(len(stack.stages) for _, stack in stacks(net))
+    return f", which {misfit.so}" if stages > 1 and use.owner[: len(use.stage)] != use.stage else ""
+
+
+def _joined(ways: list[str]) -> str:
+    """`a, b, or c`: the ways hold commas themselves."""
+    if len(ways) < 3 and not any("," in way for way in ways):
+        return " or ".join(ways)
+    return ", ".join([*ways[:-1], f"or {ways[-1]}"]) if len(ways) > 1 else ways[0]
+
+
+def _stem(net: Net) -> Stem:
+    assert isinstance(net, Classifier | MaskedAutoencoder)
+    return net.stem if isinstance(net, Classifier) else net.encoder.stem
+
+
+def _arithmetic(net: Net, grid: Grid) -> str:
+    """`288 px / patch 4 = 72`."""
+    image, stem = net.image.size, _stem(net)
+    steps = image[0] // grid.height, image[1] // grid.width
+    if (steps[0] * grid.height, steps[1] * grid.width) != image:
+        return ""
+    what = "patch " if isinstance(stem, PatchEmbed) and stem.patch == steps else ""
+    return f"{side(image)} px / {what}{side(steps)} = {side((grid.height, grid.width))}"
+
+
+def _sizes(net: Net) -> Iterator[tuple[int, int]]:
+    """Other sizes of the image, nearest first, one axis at a time; last the nearest square."""
+    image, step = net.image.size, _stem(net).step
+    axes = [list(islice(_near(length, stride), 2 * REACH)) for length, stride in zip(image, step, strict=True)]
+    if image[0] != image[1]:
+        yield from (size for pair in zip(*axes, strict=False) for size in ((pair[0], image[1]), (image[0], pair[1])))
+    yield from ((length, length) for length in axes[0])
+
+
+def _near(length: int, step: int) -> Iterator[int]:
+    """Multiples of `step`, nearest to `length` first."""
+    below, above = length - length % step, length - length % step + step
+    for _ in range(REACH):
+        pair = [size for size in (below, above) if 0 < size <= MAX_SIZE and size != length]
+        yield from sorted(pair, key=lambda size: (abs(size - length), size))
+        below, above = below - step, above + step
+
+
+def _sized(net: Net, size: tuple[int, int]) -> Net:
+    return net.model_copy(update={"image": net.image.model_copy(update={"size": size})})
+
+
+def _with(net: Net, use: Use, key: str, option: tuple[str, Any]) -> Net | None:
+    """The net with an option in place of the value of `key`, in a list of mixers wherever that value stands."""
+    spoilt = getattr(use.settings, key)
+
+    def change(settings: Any) -> Any:
+        if isinstance(settings, tuple):
+            return tuple(map(change, settings))
+        if type(settings) is not type(use.settings) or getattr(settings, key) != spoilt:
+            return settings
+        written = {name: getattr(settings, name) for name in settings.model_fields_set}
+        return type(settings).model_validate({**written, option[0]: option[1]})
+
+    try:
+        return _changed(net, key_holder(use.owner), change)
+    except ValidationError:
+        return None
+
+
+def _changed(settings: Any, path: Path, change: Callable[[Any], Any]) -> Any:
+    """`settings` with what stands at `path` changed."""
+    if not path:
+        return change(settings)
+    step, *rest = path
+    if isinstance(step, int):
+        return tuple(_changed(item, tuple(rest), change) if at == step else item for at, item in enumerate(settings))
+    assert isinstance(settings, Settings)
+    return settings.model_copy(update={step: _changed(getattr(settings, step), tuple(rest), change)})

@@ -1,0 +1,118 @@
+"""Reference cases: small networks run in their original code; see tests/reference/README.md."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metablocks import weights
+from metablocks.build import build
+from metablocks.nets import Network, assemble
+from metablocks.plan import Plan, plan
+from metablocks.spec import Spec, read
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+
+
+def _originals() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("originals", Path(__file__).with_name("originals.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SPEC_TEXT = _originals().spec_text
+
+
+@dataclass(frozen=True)
+class Case:
+    entry: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.entry["name"]
+
+    @property
+    def path(self) -> Path:
+        return REFERENCE / f"{self.name}.safetensors"
+
+    @cached_property
+    def spec(self) -> Spec:
+        return self.edited()
+
+    def edited(self, *edits: str) -> Spec:
+        """The spec of the case, with edits as after `--set`."""
+        return read(SPEC_TEXT(self.entry), edits)
+
+    @cached_property
+    def plan(self) -> Plan:
+        return plan(self.spec)
+
+    @cached_property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return load_file(REFERENCE / f"{self.name}.io.safetensors")
+
+    def tolerance(self, tensor: str) -> float:
+        """The absolute tolerance of a stored tensor."""
+        given = self.entry["tolerance"]
+        if tensor == "output":
+            return given["output_atol_fp32"]
+        if tensor.endswith("_f64"):
+            return given["output_f64_atol"]
+        return given["any_tensor_atol_fp32_relative_to_its_max_abs"] * float(self.tensors[tensor].abs().max())
+
+    def convert(self, **options: Any) -> weights.Converted:
+        checkpoint = weights.load_file(self.path)
+        publisher = weights.recognise(checkpoint.tensors)
+        return weights.convert(checkpoint, publisher, self.plan, wanted(self.plan), **options)
+
+    def build(self, **options: Any) -> Network:
+        return build(self.plan, self.convert().tensors, **options)
+
+    def run(self, model: Network, suffix: str = "") -> dict[str, torch.Tensor]:
+        """What the model makes of the stored input: the output, for a masked autoencoder all that was recorded."""
+        dtype = torch.float64 if suffix else torch.float32
+        images = self.tensors["input"].to(dtype)
+        with torch.no_grad():
+            if "noise" not in self.tensors:
+                return {f"output{suffix}": model(images)}
+            made = model(images, self.tensors["noise"].to(dtype))
+        if suffix:
+            return {"output_f64": made.pred, "loss_f64": made.loss}
+        found = {"output": made.pred, "loss": made.loss, "mask": made.mask, "latent": made.latent}
+        return {**found, "ids_restore": made.ids_restore, "ids_shuffle": made.ids_restore.argsort(1)}
+
+
+def wanted(planned: Plan) -> dict[str, torch.Tensor]:
+    """The state dict of the network, without values."""
+    with torch.device("meta"):
+        return assemble(planned).state_dict()
+
+
+CASES = {entry["name"]: Case(entry) for entry in json.loads((REFERENCE / "cases.json").read_text())["cases"]}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case" in metafunc.fixturenames and "case_name" not in metafunc.fixturenames:
+        metafunc.parametrize("case", CASES.values(), ids=CASES)
+
+
+@pytest.fixture
+def cases() -> dict[str, Case]:
+    return CASES
+
+
+@pytest.fixture
+def state_of() -> Callable[[Plan], dict[str, torch.Tensor]]:
+    return wanted

@@ -1,0 +1,126 @@
+"""Networks with weights of their original code give its output, and what it recorded on the way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from metablocks.nets import assemble
+from metablocks.plan import plan
+
+# Recorded names to modules of ours; `>` marks what enters a module instead of what leaves it.
+PLACES = [
+    (r"patch_embed|stem", "encoder.stem"),
+    (r"embedded|encoder_input", ">encoder.stages.0.blocks.0"),
+    (r"block(\d+)_qkv", "encoder.stages.0.blocks.{0}.mixer.op.qkv"),
+    (r"(?:encoder_)?block(\d+)", "encoder.stages.0.blocks.{0}"),
+    (r"stage(\d+)_block(\d+)_norm1", "encoder.stages.{0}.blocks.{1}.mixer.norm"),
+    (r"stage(\d+)_block(\d+)", "encoder.stages.{0}.blocks.{1}"),
+    (r"stage(\d+)_downsample", "encoder.stages.{0}.downsample"),
+    (r"final_norm", "head.norm"),
+    (r"pooled", ">head.pool_norm"),
+    (r"pre_head", ">head.fc"),
+    (r"decoder_embed", "decoder.embed"),
+    (r"decoder_input", ">decoder.stages.0.blocks.0"),
+    (r"decoder_block(\d+)", "decoder.stages.0.blocks.{0}"),
+    (r"decoder_norm", "decoder.norm"),
+]
+
+
+def places(names: Iterator[str], model: nn.Module) -> dict[str, str]:
+    """The module of every recorded tensor that our division of the work has."""
+    found = {}
+    for name in names:
+        for pattern, place in PLACES:
+            if match := re.fullmatch(pattern, name):
+                found[name] = place.format(*match.groups())
+        if re.fullmatch(r"network\d+_(downsample|pos)", name):
+            found[name] = _numbered(name, model)
+    return found
+
+
+def _numbered(name: str, model: nn.Module) -> str:
+    """The module of `network.N` in sail-sg's numbering."""
+    row: list[str] = []
+    for index, stage in enumerate(model.encoder.stages):
+        parts = {"downsample": stage.downsample, "embedding": stage.embedding.position, "blocks": stage.blocks}
+        row += [f"encoder.stages.{index}.{part}" for part, there in parts.items() if there is not None]
+    return row[int(re.findall(r"\d+", name)[0])]
+
+
+def record(model: nn.Module, places: dict[str, str]) -> dict[str, Tensor]:
+    """Hooks that note what leaves, or enters, each place."""
+    seen: dict[str, Tensor] = {}
+    for name, place in places.items():
+        module = model.get_submodule(place.removeprefix(">"))
+        if place.startswith(">"):
+            module.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0]}))
+        else:
+            module.register_forward_hook(lambda _, inputs, output, name=name: seen.update({name: output}))
+    return seen
+
+
+def as_tokens(tensor: Tensor, like: Tensor) -> Tensor:
+    """A recorded NCHW or NHWC map as tokens (B, N, C)."""
+    if tensor.ndim < 4:
+        return tensor
+    channels_last = tensor.shape[-1] == like.shape[-1]
+    tokens = tensor.flatten(1, 2) if channels_last else tensor.flatten(2).transpose(1, 2)
+    return tokens if like.ndim == 3 else tokens.squeeze(1)
+
+
+def check(made: dict[str, Tensor], case) -> None:
+    for name, tensor in made.items():
+        expected = as_tokens(case.tensors[name], tensor)
+        assert tensor.shape == expected.shape, name
+        far = float((tensor - expected).abs().max())
+        assert far <= case.tolerance(name), f"{name} is off by {far:.2g}"
+
+
+def test_the_output_and_everything_recorded_on_the_way_equal_the_original(case):
+    model = case.build()
+    where = places(iter(case.tensors), model)
+    seen = record(model, where)
+    made = case.run(model)
+    check(made | seen, case)
+    assert set(seen) == set(where)
+    left = set(case.tensors) - set(made) - set(seen) - {"input", "noise", "output_f64", "loss_f64", "patches"}
+    assert not left, "recorded, and not compared"
+
+
+def test_in_float64_the_output_equals_the_original_to_nine_digits(case):
+    check(case.run(case.build(dtype="float64"), "_f64"), case)
+
+
+@pytest.mark.parametrize("suffix", ["", "_f64"], ids=["float32", "float64"])
+def test_block_by_block_compiled_the_output_equals_the_original(case, suffix):
+    torch._dynamo.reset()
+    dtype = "float64" if suffix else "float32"
+    model = case.build(dtype=dtype, compile="block", backend="aot_eager")
+    check(case.run(model, suffix), case)
+
+
+@pytest.mark.parametrize("name", ["timm_vit_token", "timm_mixer", "timm_swin", "timm_poolformer", "mae_norm_pix"])
+def test_compiled_by_inductor_the_output_equals_the_original(name, cases):
+    torch._dynamo.reset()
+    check(cases[name].run(cases[name].build(compile="block")), cases[name])
+
+
+def test_the_patches_of_an_image_are_rows_columns_channels_as_in_the_original(cases):
+    for name in ("mae_pixels", "mae_norm_pix"):
+        plain = plan(cases[name].edited("target.pixels.normalize=none"))
+        check({"patches": assemble(plain).target(cases[name].tensors["input"])}, cases[name])
+
+
+def test_drop_path_rates_equal_those_of_the_original(case):
+    expected = case.entry.get("drop_path_rates")
+    if expected is None:
+        assert case.plan.net == "masked_autoencoder"  # its original has no drop path
+        return
+    edit = "drop_path.rate=0.3" if case.entry["system"] == "timm_mixer" else "drop_path=0.3"
+    rates = [block.drop_path for stage in plan(case.edited(edit)).stages for block in stage.blocks]
+    assert rates == pytest.approx(list(expected.values()), abs=1e-6)
