@@ -116,7 +116,7 @@ def compiling() -> Iterator[None]:
 
 
 def explain_compile_error(error: BaseException) -> MetablocksError | None:
-    """What to tell the user about an error of a compiled network's first call; None where the compiler is not at fault."""
+    """What to tell the user about an error of a compiled network; None where the compiler is not at fault."""
     found: BaseException | None = error
     while found is not None:
         cause = getattr(found, "inner_exception", None) or found

@@ -48,7 +48,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Record:
-    """One row of the results. Where `status` is ok there are `figures`, else `failure` is a word, `reason` a sentence."""
+    """One row of the results: `figures` where `status` is ok, else `failure`, a word, and `reason`, a sentence."""
 
     schema: int
     time: str

@@ -38,7 +38,7 @@ def check(path: Path) -> None:
         try:
             mode = path.stat().st_mode
         except FileNotFoundError:
-            folder = path.parent
+            folder = path.resolve().parent  # of what a link points at
             if not folder.is_dir():
                 where = printable(str(folder), limit=0)
                 raise StoreError(Fault(f"no folder `{where}` for the results", help="make it")) from None

@@ -27,9 +27,13 @@ class Column:
     style: str = ""
 
 
+def _spread(figures: Figures) -> str:
+    return units.percent((figures.images_per_s_q3 - figures.images_per_s_q1) / 2 / figures.images_per_s)
+
+
 FIGURES = (
     Column("images/s", "", lambda figures: units.rate(figures.images_per_s), "bold"),
-    Column("\N{PLUS-MINUS SIGN}", "", lambda figures: _spread(figures), "dim"),
+    Column("\N{PLUS-MINUS SIGN}", "", _spread, "dim"),
     Column("latency", "ms", lambda figures: units.digits(1e3 * figures.latency_p50_s)),
     Column("90 %", "ms", lambda figures: units.digits(1e3 * figures.latency_p90_s), "dim"),
     Column("memory", "MiB", lambda figures: _mebibytes(figures.peak_memory_bytes)),
@@ -129,7 +133,7 @@ def _notes(records: Sequence[Record], costs: bool) -> Iterator[tuple[str, str, s
 
 
 def _ratios(records: Sequence[Record]) -> Iterator[str]:
-    """How much faster each network is compiled: the ratio of the medians, and of the quartiles that are furthest apart."""
+    """How much faster each network is compiled: the ratio of the medians, and of the furthest quartiles."""
     eager = {record.spec_digest: record.figures for record in records if record.compile == "none"}
     for record in records:
         base, figures = eager.get(record.spec_digest), record.figures
@@ -154,10 +158,6 @@ def _devices(records: Sequence[Record]) -> Iterator[str]:
         told[", ".join(filter(None, (f"{record.device}{name}", record.dtype, threads, torch, "random weights")))] = None
     # a worker that died at once does not know its device; the rows beside it do
     yield from [line for line in told if "torch" in line] or told
-
-
-def _spread(figures: Figures) -> str:
-    return units.percent((figures.images_per_s_q3 - figures.images_per_s_q1) / 2 / figures.images_per_s)
 
 
 def _mebibytes(value: int | None) -> str:

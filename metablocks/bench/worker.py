@@ -3,7 +3,8 @@
     python -m metablocks.bench.worker FD < case.json
 
 Its answers are lines of JSON: what it is doing, where it runs, and at the end the record. A subject may print what it
-likes on standard output: nobody reads a result there. When the parent dies, standard input ends, and with it the worker.
+likes on standard output: nobody reads a result there. When the parent dies, standard input ends, and so
+does the worker.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from metablocks.cli.explain import describe, headline, tell_unknown
 from metablocks.core import units
 
 if TYPE_CHECKING:
+    from metablocks.costs import Costs
     from metablocks.nets import Network
     from metablocks.plan import Plan, StagePlan
 
@@ -119,10 +120,19 @@ def _print(plan: Plan, times: dict[str, float], conditions: str) -> None:
     print(f"\n{units.count(total.params)} parameters{frozen}")
     print(f"{units.count(total.macs)} MACs, {units.count(total.flops)} FLOPs: {costs.convention}")
     if plan.decoder:
-        print(f"MACs of the encoder {units.count(plan.encoder_macs)}, of the decoder {units.count(plan.decoder_macs)}")
+        print(_halves(costs))
     spent = ", ".join(f"{name.removesuffix('_s').replace('_', ' ')} {units.seconds(t)}" for name, t in times.items())
     print(f"{conditions}, one image: {spent}")
     tell_unknown(plan)
+
+
+def _halves(costs: Costs) -> str:
+    """The MACs of a masked autoencoder, encoder and decoder apart."""
+    from metablocks.costs import total
+
+    decoder = total(cost for row, cost in costs.rows.items() if row.startswith(("decoder", "predict")))
+    encoder = total(cost for row, cost in costs.rows.items() if not row.startswith(("decoder", "predict")))
+    return f"encoder {units.count(encoder.macs)} MACs + decoder {units.count(decoder.macs)} MACs"
 
 
 def _data(plan: Plan, times: dict[str, float]) -> dict[str, Any]:

@@ -73,10 +73,15 @@ def split_heads(dim: int, heads: int | None, head_dim: int | None) -> tuple[int,
     key, given = ("heads", heads) if heads else ("head_dim", head_dim)
     assert given is not None
     if dim % given:
-        wrong = f"{key} {given} does not divide the width {dim}"
-        rest = f"{dim} = {dim // given} x {given} + {dim % given}" if given < dim else ""
-        raise Misfit(wrong, rest, key, near(key, given, dim), "divides every width")
+        what = f"{heads} heads do" if heads else f"a head_dim of {head_dim} does"
+        wrong = f"{what} not divide the width {dim}"
+        raise Misfit(wrong, remainder(dim, given), key, near(key, given, dim), "divides every width")
     return (heads, dim // heads) if heads else (dim // given, given)
+
+
+def remainder(whole: int, part: int) -> str:
+    """`100 = 3 x 32 + 4`; nothing where the part is the larger one."""
+    return f"{whole} = {whole // part} x {part} + {whole % part}" if part < whole else ""
 
 
 def near(key: str, given: int, *lengths: int) -> list[tuple[str, int]]:

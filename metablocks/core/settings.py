@@ -54,18 +54,18 @@ class Choice(Settings):
         return list(cls.table)
 
 
-def fault(message: str, help: str = "") -> PydanticCustomError:
-    """What a validator raises: one fault in the user's words."""
-    return PydanticCustomError("fault", "{message}", {"message": message, "help": help})
+def fault(message: str, help: str = "", key: str = "") -> PydanticCustomError:
+    """What a validator raises: one fault in the user's words; of the whole mapping it stands at `key`."""
+    return PydanticCustomError("fault", "{message}", {"message": message, "help": help, "key": key})
 
 
 def _pair(value: object, low: int) -> tuple[int, int]:
-    items = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+    items: Sequence[Any] = value if isinstance(value, list | tuple) else (value, value)
     whole = all(isinstance(item, int) and not isinstance(item, bool) for item in items)
     if len(items) != 2 or not whole:
         raise fault("must be a whole number N or a list [H, W] of two")
     if not all(low <= item <= MAX_SIZE for item in items):
-        raise fault(f"must be at least {low} and at most {MAX_SIZE}")
+        raise fault(f"must be at least {low}" if min(items) < low else f"must be at most {MAX_SIZE:,}")
     return items[0], items[1]
 
 
@@ -79,7 +79,7 @@ def _natural_pair(value: object) -> tuple[int, int]:
 
 def _odd(value: object) -> object:
     if isinstance(value, int) and value % 2 == 0:
-        raise fault(f"must be odd, so that the window has a middle, not {value}")
+        raise fault("must be odd, so that the window has a middle")
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 import traceback
 from dataclasses import dataclass
 from functools import cache
@@ -96,7 +97,12 @@ def _module(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"_metablocks_loose_{name}", _loose[name])
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module  # dataclasses look up their module there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
     return module
 
 

@@ -36,9 +36,12 @@ class Settings(MixerSettings):
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Settings:
-        if (self.heads is None) == (self.head_dim is None):
-            wrong = "needs `head_dim` or `heads`" if self.heads is None else "takes `head_dim` or `heads`, not both"
-            raise fault(f"attention {wrong}", "the other follows from the width")
+        if self.heads is None and self.head_dim is None:
+            raise fault(
+                "attention needs `head_dim` or `heads`", "add `head_dim: 64`, for one; the heads follow from the width"
+            )
+        if self.heads is not None and self.head_dim is not None:
+            raise fault("attention takes `head_dim` or `heads`, not both", "the other follows from the width", "heads")
         return self
 
     def resolve(self, dim: int, grid: Grid) -> Sizes:

@@ -29,10 +29,10 @@ class Settings(MixerSettings):
     window: OddSize = Field(3, description="side of the pooling window, tokens, odd")
 
     def resolve(self, dim: int, grid: Grid) -> Sizes:
-        reach = 2 * max(grid.height, grid.width) - 1
+        reach = max(3, 2 * max(grid.height, grid.width) - 1)
         if self.window > reach:
             wrong = f"a pooling window of {self.window} reaches past a {grid} grid on both sides"
-            raise GridMisfit(wrong, "", "window", [("window", reach)])
+            raise GridMisfit(wrong, "", "window", [("window", size) for size in range(reach, 1, -2)])
         return Sizes(self.window)
 
 

@@ -18,8 +18,9 @@ from metablocks.core.grid import Grid
 from metablocks.core.mixer import GridMisfit, Misfit, Mixer, MixerSettings
 from metablocks.core.settings import MAX_SIZE, Positive, Size, fault
 from metablocks.parts.activation import Activation, activation
+from metablocks.parts.mlp import hidden_instead
 
-MAX_WEIGHTS = 1 << 32  # of one layer, 16 GiB of them
+MAX_WEIGHTS = 1 << 30  # of one layer, 4 GiB of them
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Sizes:
 class Settings(MixerSettings):
     whole_grid = True
 
-    layers: Literal[1, 2] = Field(2, description="2: an MLP along the tokens; 1: one linear layer")
+    layers: Literal[1, 2] = Field(2, description="2 is an MLP along the tokens, 1 is one linear layer")
     ratio: Positive | None = Field(None, description="hidden width over C, for two layers (default 0.5)")
     hidden: Size | None = Field(None, description="hidden width, for two layers, instead of `ratio`")
     activation: Activation = Field("gelu", description="between the two layers")
@@ -43,9 +44,9 @@ class Settings(MixerSettings):
     def _go_together(self) -> Settings:
         for key, default in (("ratio", None), ("hidden", None), ("activation", "gelu")):
             if self.layers == 1 and getattr(self, key) != default:
-                raise fault(f"`{key}` means nothing with `layers: 1`", f"leave out `{key}`, or use `layers: 2`")
+                raise fault(f"`{key}` means nothing with `layers: 1`", f"leave out `{key}`, or use `layers: 2`", key)
         if self.ratio is not None and self.hidden is not None:
-            raise fault("spatial_mlp takes `ratio` or `hidden`, not both", "the other follows from the width")
+            raise fault("spatial_mlp takes `ratio` or `hidden`, not both", "the other follows from the width", "hidden")
         return self
 
     def resolve(self, dim: int, grid: Grid) -> Sizes:
@@ -60,10 +61,7 @@ class Settings(MixerSettings):
         ratio = 0.5 if self.ratio is None else self.ratio
         exact = ratio * dim
         if exact != int(exact) or not 1 <= exact <= MAX_SIZE:
-            whole = min(max(1, round(exact)), MAX_SIZE)
-            raise Misfit(
-                f"a ratio of {ratio:g} of width {dim} is {exact:g}", f"give `hidden: {whole}` instead", "ratio"
-            )
+            raise Misfit(f"a ratio of {ratio:g} of width {dim} is {exact:,.10g}", hidden_instead(exact), "ratio")
         return int(exact)
 
 

@@ -44,7 +44,7 @@ class Settings(MixerSettings):
     whole_grid = True
     takes_prefix = False
 
-    window: Pair = Field(description="side of a window, tokens: N or [H, W]")
+    window: Pair = Field(examples=[7], description="side of a window, tokens: N or [H, W]")
     head_dim: Size | None = Field(None, description="channels of a head; heads follow from the width")
     heads: Size | None = Field(None, description="number of heads, instead of `head_dim`")
     shift: Literal["half"] | NaturalPair = Field(
@@ -57,12 +57,18 @@ class Settings(MixerSettings):
 
     @model_validator(mode="after")
     def _go_together(self) -> Settings:
-        if (self.heads is None) == (self.head_dim is None):
-            wrong = "needs `head_dim` or `heads`" if self.heads is None else "takes `head_dim` or `heads`, not both"
-            raise fault(f"window_attention {wrong}", "the other follows from the width")
+        if self.heads is None and self.head_dim is None:
+            raise fault(
+                "window_attention needs `head_dim` or `heads`",
+                "add `head_dim: 32`, for one; the heads follow from the width",
+            )
+        if self.heads is not None and self.head_dim is not None:
+            raise fault(
+                "window_attention takes `head_dim` or `heads`, not both", "the other follows from the width", "heads"
+            )
         if self.shift != "half" and (self.shift[0] >= self.window[0] or self.shift[1] >= self.window[1]):
             wrong = f"a shift of {side(self.shift)} is not smaller than the window of {side(self.window)}"
-            raise fault(wrong, "use `shift: half`, or a smaller one")
+            raise fault(wrong, "use `shift: half`, or a smaller one", "shift")
         return self
 
     def resolve(self, dim: int, grid: Grid) -> Sizes:

@@ -52,8 +52,8 @@ class PatchMerging(Downsample, name="patch_merging"):
 
 
 class ConvDownsample(Downsample, name="conv"):
-    kernel: Pair = Field(description="side of the kernel, tokens: N or [H, W]")
-    stride: Pair = Field(description="step of the kernel, tokens")
+    kernel: Pair = Field(examples=[3], description="side of the kernel, tokens: N or [H, W]")
+    stride: Pair = Field(examples=[2], description="step of the kernel, tokens")
     padding: NaturalPair = Field((0, 0), description="zeros around the grid, tokens")
     norm: Norm = Field(NoNorm(), description="before the convolution")
 

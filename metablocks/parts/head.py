@@ -17,7 +17,7 @@ class Head(Settings):
     label: ClassVar[str] = "head"
 
     norm: Norm = Field(NoNorm(), description="over the tokens of the last stage, before pooling")
-    pool: Pool = Field("mean", description="mean: over the patches; class: the class token")
+    pool: Pool = Field("mean", description="mean is over the patches, class is the class token")
     pool_norm: Norm = Field(NoNorm(), description="over the pooled vector")
 
 

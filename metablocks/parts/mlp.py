@@ -34,19 +34,23 @@ class Mlp(Settings):
     @model_validator(mode="after")
     def _one_of_two(self) -> Mlp:
         if (self.ratio is None) == (self.hidden is None):
-            raise fault(
-                f"mlp {'needs' if self.ratio is None else 'takes one of'} `ratio` or `hidden`", "mlp: {ratio: 4}"
-            )
+            if self.ratio is None:
+                raise fault("mlp needs `ratio` or `hidden`", "write `mlp: {ratio: 4}`")
+            raise fault("mlp takes `ratio` or `hidden`, not both", "the other follows from the width", "hidden")
         return self
 
     def resolve(self, dim: int) -> MlpSizes:
         """The sizes at width `dim`; raises `Misfit` where the hidden width is no whole number."""
         exact = self.hidden or (self.ratio or 0) * dim
         if exact != int(exact) or not 1 <= exact <= MAX_SIZE:
-            wrong = f"a ratio of {self.ratio:g} of width {dim} is {exact:g} hidden channels"
-            whole = min(max(1, round(exact)), MAX_SIZE)
-            raise Misfit(wrong, f"give `hidden: {whole}` instead, a whole number up to {MAX_SIZE}", "ratio")
+            wrong = f"a ratio of {self.ratio:,.10g} of width {dim} is {exact:,.10g} hidden channels"
+            raise Misfit(wrong, hidden_instead(exact), "ratio")
         return MlpSizes(dim, int(exact), self.activation, self.bias, self.dropout)
+
+
+def hidden_instead(exact: float) -> str:
+    """The help where a ratio does not give a whole hidden width that can be built."""
+    return f"write `hidden: {max(1, round(exact))}` instead" if exact <= MAX_SIZE else f"at most {MAX_SIZE:,}"
 
 
 class ChannelMlp(nn.Module):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from metablocks.core.mixer import Misfit, near
+from metablocks.core.mixer import Misfit, near, remainder
 from metablocks.core.settings import Choice, Positive, Size
 
 
@@ -40,7 +40,9 @@ class GroupNorm(Norm, name="group_norm"):
     def fit(self, dim: int) -> None:
         if dim % self.groups:
             wrong = f"{self.groups} groups do not divide the width {dim}"
-            raise Misfit(wrong, "", "groups", near("groups", self.groups, dim), "divides every width")
+            raise Misfit(
+                wrong, remainder(dim, self.groups), "groups", near("groups", self.groups, dim), "divides every width"
+            )
 
     def build(self, dim: int) -> nn.Module:
         return TokenGroupNorm(dim, self)

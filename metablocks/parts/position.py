@@ -28,7 +28,7 @@ class ClassToken(Prefix, name="class"):
 
 
 class Registers(Prefix, name="registers"):
-    count: Size = Field(description="number of learned tokens that no head reads")
+    count: Size = Field(examples=[4], description="number of learned tokens that no head reads")
 
     @property
     def tokens(self) -> int:

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import GridMisfit, near
+from metablocks.core.mixer import GridMisfit, near, remainder
 from metablocks.core.settings import Choice, NaturalPair, Pair
 from metablocks.core.text import side
 from metablocks.parts.norm import NoNorm, Norm
@@ -38,7 +38,7 @@ class Stem(Choice, kind="stem"):
 
 
 class PatchEmbed(Stem, name="patch_embed"):
-    patch: Pair = Field(description="side of a patch, pixels: N or [H, W]")
+    patch: Pair = Field(examples=[16], description="side of a patch, pixels: N or [H, W]")
     norm: Norm = Field(NoNorm(), description="after the projection")
 
     @property
@@ -48,9 +48,10 @@ class PatchEmbed(Stem, name="patch_embed"):
     def grid(self, image: tuple[int, int]) -> Grid:
         if image[0] % self.patch[0] or image[1] % self.patch[1]:
             wrong = f"a patch of {side(self.patch)} does not tile an image of {side(image)} px"
+            sides = dict.fromkeys(zip(image, self.patch, strict=True))
+            rests = " and ".join(remainder(length, patch) for length, patch in sides if length % patch)
             square = self.patch[0] == self.patch[1]
-            rest = " and ".join(map(_rest, *zip(*dict.fromkeys(zip(image, self.patch, strict=True)), strict=True)))
-            raise GridMisfit(wrong, rest, "patch", near("patch", self.patch[0], *image) if square else (), "tiles it")
+            raise GridMisfit(wrong, rests, "patch", near("patch", self.patch[0], *image) if square else ())
         return Grid(image[0] // self.patch[0], image[1] // self.patch[1])
 
     def norms(self, dim: int) -> list[tuple[str, Norm, int]]:
@@ -61,8 +62,8 @@ class PatchEmbed(Stem, name="patch_embed"):
 
 
 class ConvEmbed(Stem, name="conv_embed"):
-    kernel: Pair = Field(description="side of the kernel, pixels: N or [H, W]")
-    stride: Pair = Field(description="step of the kernel, pixels")
+    kernel: Pair = Field(examples=[7], description="side of the kernel, pixels: N or [H, W]")
+    stride: Pair = Field(examples=[4], description="step of the kernel, pixels")
     padding: NaturalPair = Field((0, 0), description="zeros around the image, pixels")
     norm: Norm = Field(NoNorm(), description="after the convolution")
 
@@ -120,9 +121,6 @@ def convolved(
     room = [length + 2 * pad - reach for length, pad, reach in zip(size, padding, kernel, strict=True)]
     if min(room) < 0:
         wrong = f"a kernel of {side(kernel)} does not fit on {size[0]} x {size[1]} with a padding of {side(padding)}"
-        raise GridMisfit(wrong, "a smaller kernel, or more padding, would fit", "kernel")
+        fitting = min(length + 2 * pad for length, pad in zip(size, padding, strict=True))
+        raise GridMisfit(wrong, "", "kernel", [("kernel", fitting)])
     return room[0] // stride[0] + 1, room[1] // stride[1] + 1
-
-
-def _rest(length: int, patch: int) -> str:
-    return f"{length} = {length // patch} x {patch} + {length % patch}"

@@ -48,7 +48,7 @@ class Block(Settings):
     label: ClassVar[str] = "block"
 
     norm: Norm | None = Field(None, description="before (pre) or after (post) the mixer and the mlp")
-    order: Order = Field("pre", description="pre: x + f(norm(x)); post: x + norm(f(x))")
+    order: Order = Field("pre", description="pre is x + f(norm(x)), post is x + norm(f(x))")
     mixer: Annotated[tuple[MixerSettings, ...] | None, OneOrMany()] = Field(
         None, description="token mixer, or a list that is tiled over the depth"
     )
@@ -64,8 +64,8 @@ class Stage(Block):
     label: ClassVar[str] = "stage"
     inherits: ClassVar[bool] = True
 
-    dim: Size = Field(description="width, channels")
-    depth: Annotated[int, Field(ge=1, le=1000)] = Field(description="number of blocks")
+    dim: Size = Field(examples=[384], description="width, channels")
+    depth: Annotated[int, Field(ge=1, le=1000)] = Field(examples=[12], description="number of blocks")
     downsample: Downsample | None = Field(None, description="before this stage, instead of the stack's")
     position: Position = Field(NoPosition(), description="added before the blocks of this stage")
 
@@ -78,16 +78,16 @@ class DropPath(Settings):
     label: ClassVar[str] = "drop_path"
     shorthand: ClassVar[str | None] = "rate"
 
-    rate: Rate = Field(description="chance that an image skips a branch, at the last block")
+    rate: Rate = Field(examples=[0.1], description="chance that an image skips a branch, at the last block")
     ramp: Literal["linear", "none"] = Field(
-        "linear", description="linear: from 0 over all blocks; none: the same in all"
+        "linear", description="linear rises from 0 over all blocks, none is the same in all"
     )
 
 
 class Image(Settings):
     label: ClassVar[str] = "image"
 
-    size: Pair = Field(description="pixels: N or [H, W]")
+    size: Pair = Field(examples=[224], description="pixels: N or [H, W]")
     channels: Annotated[int, Field(ge=1, le=4096)] = Field(3, description="channels of the image")
 
 
@@ -95,13 +95,15 @@ class Stack(Settings):
     """Stages, and the position of the tokens that enter them."""
 
     position: Position = Field(NoPosition(), description="added to the tokens before the first stage")
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=100)] = Field(description="one row each")
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=100)] = Field(
+        examples=["[{dim: 384, depth: 12}]"], description="one row each"
+    )
 
 
 class ImageStack(Stack):
     """A stack that starts from images."""
 
-    stem: Stem = Field(description="image to tokens")
+    stem: Stem = Field(examples=["{patch_embed: {patch: 16}}"], description="image to tokens")
     prefix: tuple[Prefix, ...] = Field((), description="tokens before the patches: class, registers")
     downsample: Downsample = Field(NoDownsample(), description="before every stage but the first")
 
@@ -119,7 +121,7 @@ class Decoder(Stack):
 
 
 class Net(Choice, kind="net"):
-    image: Image = Field(description="what goes in")
+    image: Image = Field(examples=["{size: 224}"], description="what goes in")
     block: Block = Field(Block(), description="what every block is made of")
     drop_path: DropPath = Field(DropPath(rate=0.0), description="stochastic depth")
     init: InitName = Field("vit", description="the publisher's initialisation")
@@ -127,22 +129,24 @@ class Net(Choice, kind="net"):
 
 class Classifier(Net, ImageStack, name="classifier"):
     classes: Size | None = Field(None, description="outputs of the head")
-    head: Head | None = Field(description="or none: the net then returns tokens")
+    head: Head | None = Field(examples=["{norm: layer_norm}"], description="or none: the net then returns tokens")
 
     @model_validator(mode="after")
     def _classes_need_a_head(self) -> Classifier:
         if (self.head is None) != (self.classes is None):
             wrong = "`head: none` has no `classes`" if self.head is None else "a head needs `classes`"
-            raise fault(wrong, "leave out `classes`" if self.head is None else "classes: 1000")
+            raise fault(wrong, "leave out `classes`" if self.head is None else "write `classes: 1000`", "classes")
         return self
 
 
 class Mask(Settings):
     label: ClassVar[str] = "mask"
 
-    ratio: Annotated[float, Field(gt=0, lt=1)] = Field(description="share of the patches that are masked")
+    ratio: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="share of the patches that are masked, above 0 and below 1"
+    )
     tokens: Literal["drop", "replace"] = Field(
-        "drop", description="drop: the encoder sees the others; replace: by a token"
+        "drop", description="drop leaves masked patches out of the encoder, replace puts a token there"
     )
     unit: Size | None = Field(None, description="side of a masked square, pixels; default one token of the decoder")
 
@@ -152,11 +156,11 @@ class Target(Choice, kind="target"):
 
 
 class Pixels(Target, name="pixels"):
-    normalize: Literal["patch", "none"] = Field("none", description="patch: each to mean 0 and variance 1")
+    normalize: Literal["patch", "none"] = Field("none", description="patch brings each to mean 0 and variance 1")
 
 
 class MaskedAutoencoder(Net, name="masked_autoencoder"):
-    mask: Mask = Field(description="what is hidden")
-    encoder: Encoder = Field(description="sees what is not hidden")
-    decoder: Decoder = Field(description="predicts the rest")
+    mask: Mask = Field(examples=["{ratio: 0.75}"], description="what is hidden")
+    encoder: Encoder = Field(description="stem and stages that see what is not hidden")
+    decoder: Decoder = Field(description="stages that predict the rest")
     target: Pixels = Field(Pixels(), description="what is predicted")

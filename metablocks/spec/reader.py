@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,10 +15,11 @@ from pydantic.fields import FieldInfo
 
 from metablocks.core.errors import Fault, MetablocksError, Place, SpecError
 from metablocks.core.settings import Choice, Settings
-from metablocks.core.text import did_you_mean, listed, nearest, printable
+from metablocks.core.text import listed, nearest, printable
 from metablocks.spec import words
 from metablocks.spec.grammar import Net, OneOrMany, find, names
-from metablocks.spec.tree import Mapping, Node, Scalar, Sequence, plain
+from metablocks.spec.tree import Entry, Mapping, Node, Scalar, Sequence, plain
+from metablocks.spec.trouble import NO_SPACE, no_space
 
 BROKEN: Any = object()
 """Stands for a value whose faults are told already."""
@@ -30,7 +30,7 @@ def read_net(root: Mapping) -> Net:
     reader = _Reader()
     net = reader.net(root)
     if reader.faults:
-        raise SpecError(*reader.faults)
+        raise SpecError(*sorted(reader.faults, key=_where))
     return typing.cast(Net, net)
 
 
@@ -46,8 +46,12 @@ class _Reader:
         """`net: name` stands beside the keys of the net, not around them."""
         entry = root.get("net")
         if entry is None:
-            missing = "missing key `net`"
-            return self.fault(Fault(missing, root.place, help=f"net: {listed(names(Net), 'or')}"))
+            help = f"net: {listed(names(Net), 'or')}"
+            typo = next((item for item in root.entries if nearest(item.key, ["net"])), None)
+            if typo:
+                wrong = f"unknown key `{printable(typo.key)}`"
+                return self.fault(Fault(wrong, typo.key_place, "did you mean `net`?", help))
+            return self.fault(Fault("missing key `net`", root.place, help=help))
         cls = self.chosen(Net, entry.value)
         if cls is BROKEN:
             return BROKEN
@@ -57,7 +61,7 @@ class _Reader:
     def value(self, annotation: Any, many: bool, node: Node) -> Any:
         """What `node` is under a key declared as `annotation`."""
         kind, optional = _without_none(annotation)
-        if optional and isinstance(node, Scalar) and node.value == "none" and not _takes_none(kind):
+        if optional and not many and isinstance(node, Scalar) and node.value == "none" and not _takes_none(kind):
             return None
         if typing.get_origin(kind) is tuple and _settings_class(typing.get_args(kind)[0]):
             return self.items(typing.get_args(kind)[0], many, node)
@@ -71,8 +75,10 @@ class _Reader:
             one = self.value(cls, False, node)
             return one if one is BROKEN else (one,)
         if not isinstance(node, Sequence):
-            what = words.found(node)
-            return self.fault(Fault(f"expected a list, found {what}", node.place, help="write [a, b, ...]"))
+            help = f"begin each {words.label(cls)} with `- `"
+            if isinstance(node, Scalar) and node.text:
+                help = f"write `[{printable(node.text, limit=40)}]`"
+            return self.fault(Fault(f"expected a list, found {words.found(node)}", node.place, help=help))
         if many and not node.items:
             return self.fault(Fault("an empty list", node.place, help="name at least one"))
         values = tuple(self.value(cls, False, item) for item in node.items)
@@ -88,8 +94,7 @@ class _Reader:
         except MetablocksError as error:  # the file of a mixer cannot be used
             return self.fault(Fault(error.faults[0].message, node.place, help=error.help))
         if cls is None:
-            wrong = f"unknown {kind.kind} `{printable(node.value)}`"
-            return self.fault(Fault(wrong, node.place, did_you_mean(node.value, names(kind)), words.choices(kind)))
+            return self.fault(_squeezed(node) or words.unknown_choice(kind, node.value, node.place))
         return cls
 
     def choice(self, kind: type[Choice], node: Node) -> Any:
@@ -113,42 +118,46 @@ class _Reader:
     def settings(self, cls: type[Settings], node: Node, owner: Place) -> Any:
         """The settings in a mapping; faults of the whole are placed at `owner`."""
         if cls.shorthand and isinstance(node, Scalar):
-            values: dict[str, Any] = {cls.shorthand: node.value}
-            return self.build(cls, values, Mapping((), node.place), owner)
+            node = Mapping((Entry(cls.shorthand, node.place, node),), node.place)
         if not isinstance(node, Mapping):
             wrong = f"expected the keys of {words.label(cls)}, found {words.found(node)}"
-            return self.fault(Fault(wrong, node.place, help=words.keys(cls)))
-        values = {}
-        for entry in node.entries:
-            field = cls.model_fields.get(entry.key)
-            if field is None:
-                values[entry.key] = BROKEN
-                self.faults.append(words.unknown_key(cls, entry.key, entry.key_place))
-            else:
-                values[entry.key] = self.value(field.annotation, _many(field), entry.value)
+            return self.fault(_squeezed(node) or Fault(wrong, node.place, help=words.keys(cls)))
+        fields = cls.model_fields
+        known = [entry for entry in node.entries if entry.key in fields]
+        values = {e.key: self.value(fields[e.key].annotation, _many(fields[e.key]), e.value) for e in known}
+        unknown = [entry for entry in node.entries if entry.key not in fields]
+        for fault, meant in words.unknown_keys(cls, unknown, values):
+            self.faults.append(fault)
+            values.setdefault(meant or "", BROKEN)
         return self.build(cls, values, node, owner)
 
     def build(self, cls: type[Settings], values: dict[str, Any], node: Mapping, owner: Place) -> Any:
         """Hands plain values and read settings to pydantic; tells what it finds, broken keys aside."""
-        broken = [key for key, value in values.items() if value is BROKEN]
+        broken = {key for key, value in values.items() if value is BROKEN}
         try:
-            built = cls.model_validate({key: value for key, value in values.items() if value is not BROKEN})
+            built = cls.model_validate({key: value for key, value in values.items() if key not in broken})
         except ValidationError as error:
-            # a union reports each of its members: one fault for each key
-            by_key = {str(item["loc"][:1]): item for item in reversed(error.errors(include_url=False))}
-            for item in reversed(by_key.values()):
-                if not _told(item, broken):
-                    self.faults.append(words.invalid(cls, item, node, owner))
+            by_key: dict[str, list[Any]] = {}  # a union reports each of its members
+            for item in error.errors(include_url=False):
+                by_key.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
+            # the whole is judged once its keys are mended
+            told = broken | {""} if broken else broken
+            self.faults += [words.invalid(cls, items, node, owner) for key, items in by_key.items() if key not in told]
             return BROKEN
         return BROKEN if broken else built
 
 
-def _told(item: Any, broken: Iterable[str]) -> bool:
-    """Whether an error of pydantic only follows from a key that is broken or misspelt."""
-    key = str(item["loc"][0]) if item["loc"] else ""
-    if not key:
-        return bool(list(broken))
-    return key in broken or (item["type"] == "missing" and any(nearest(word, [key]) for word in broken))
+def _squeezed(node: Node) -> Fault | None:
+    """The fault of `dim:96` where a mapping should stand, or a name."""
+    if isinstance(node, Scalar) and node.place.width == len(node.text) and NO_SPACE.fullmatch(node.text):
+        return no_space(node.place)
+    return None
+
+
+def _where(fault: Fault) -> tuple[bool, int, int]:
+    """The order of the text; flags come last."""
+    place = fault.place
+    return (place.source.flag, place.line, place.column) if place else (False, 0, 0)
 
 
 def _many(field: FieldInfo) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable
+from collections.abc import Sequence as List
 from typing import Any
 
 from metablocks.core.errors import Fault, Place
 from metablocks.core.settings import Choice, Settings
-from metablocks.core.text import did_you_mean, listed, printable
+from metablocks.core.text import did_you_mean, listed, nearest, printable
 from metablocks.spec.grammar import names, table
-from metablocks.spec.tree import Mapping, Node, Sequence, locate
+from metablocks.spec.tree import Entry, Mapping, Node, Sequence
 
 KINDS = {
     "int_type": "a whole number",
@@ -20,13 +23,13 @@ KINDS = {
     "tuple_type": "a list",
 }
 BOUNDS = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "above", "less_than": "below"}
-NUMBERISH = re.compile(r"[+-]?[\d０-９][\w.,:%０-９]*\Z")
+NUMBERISH = re.compile(r"[-+.]?\d[\w.,:%+-]*")  # also with digits that are not ASCII
 
 
 def found(node: Node) -> str:
     """What stands there, in words."""
     if isinstance(node, Sequence):
-        return "a list"
+        return f"a list of {len(node.items)}" if node.items else "an empty list"
     if isinstance(node, Mapping):
         return "a mapping"
     if node.value is None:
@@ -42,7 +45,7 @@ def label(cls: type[Settings]) -> str:
 def keys(cls: type[Settings]) -> str:
     """`window_attention takes window, head_dim, ...`."""
     name = cls.name if issubclass(cls, Choice) else label(cls)
-    own = [key for key in cls.model_fields]
+    own = list(cls.model_fields)
     if issubclass(cls, Choice) and cls.kind == "net":
         own = ["net", *own]
     return f"{name} takes {', '.join(own)}" if own else f"{name} takes no settings"
@@ -50,74 +53,89 @@ def keys(cls: type[Settings]) -> str:
 
 def choices(kind: type[Choice]) -> str:
     """`norm is one of ...`."""
-    return f"{kind.kind} is {listed(names(kind), 'or')}"
+    more = "; `--mixers DIR` adds others" if kind.kind == "mixer" else ""
+    return f"{kind.kind} is {listed(names(kind), 'or')}{more}"
 
 
-def unknown_key(cls: type[Settings], key: str, place: Place) -> Fault:
-    """One fault for a key that is not of these settings, with its near miss or the choice that it belongs to."""
-    hint = did_you_mean(key, cls.model_fields)
-    if not hint and issubclass(cls, Choice) and cls.kind != "net":
-        owners = [name for name, other in table(cls).items() if key in other.model_fields]
-        hint = f"`{printable(key)}` belongs to {listed(owners, 'or')}" if owners else ""
-    return Fault(f"unknown key `{printable(key)}` in {label(cls)}", place, hint, keys(cls))
+def unknown_keys(cls: type[Settings], unknown: List[Entry], given: Iterable[str]) -> Iterable[tuple[Fault, str | None]]:
+    """One fault for each key that is not of these settings, and the missing key that it was most likely meant to be."""
+    given = set(given)
+    missing = [key for key, field in cls.model_fields.items() if field.is_required() and key not in given]
+    free = [key for key in cls.model_fields if key not in given]
+    for entry in unknown:
+        key = entry.key
+        meant = nearest(key, free) or (missing[0] if len(missing) == len(unknown) == 1 else None)
+        hint = f"did you mean `{meant}`?" if meant else ""
+        if meant in missing and meant != nearest(key, free):
+            hint = f"did you mean `{meant}`, which is missing?"
+        if not meant and issubclass(cls, Choice) and cls.kind != "net":
+            owners = [name for name, other in table(cls).items() if key in other.model_fields]
+            hint = f"`{printable(key)}` belongs to {listed(owners, 'or')}" if owners else ""
+        told = "; ".join(filter(None, [_foreign(key), hint]))
+        yield Fault(f"unknown key `{printable(key)}` in {label(cls)}", entry.key_place, told, keys(cls)), meant
 
 
-def invalid(cls: type[Settings], item: Any, node: Mapping, owner: Place) -> Fault:
-    """An error of pydantic as one fault. `owner` is where the settings as a whole stand."""
+def _foreign(word: str) -> str:
+    """Names the first character of a word that only looks like one of ours."""
+    odd = next((character for character in word if not character.isascii()), None)
+    return "" if odd is None else f"U+{ord(odd):04X} is {unicodedata.name(odd, 'an unnamed character').lower()}"
+
+
+def unknown_choice(kind: type[Choice], word: str, place: Place) -> Fault:
+    hint = "; ".join(filter(None, [_foreign(word), did_you_mean(word, names(kind))]))
+    return Fault(f"unknown {kind.kind} `{printable(word)}`", place, hint, choices(kind))
+
+
+def invalid(cls: type[Settings], items: List[Any], node: Mapping, owner: Place) -> Fault:
+    """Pydantic's errors of one key, several for a union, as one fault. `owner` is where the settings stand."""
+    item = items[0]
     context = item.get("ctx", {})
     if not item["loc"]:
         return Fault(context.get("message", item["msg"]), owner, help=context.get("help", ""))
     key = str(item["loc"][0])
-    if item["type"] == "missing":
+    entry = node.get(key)
+    if item["type"] == "missing" or entry is None:
         return Fault(f"missing key `{key}` in {label(cls)}", owner, help=_meaning(cls, key))
-    place = locate(node, (key,), value=True)
-    if item["type"] == "literal_error":
-        return _unknown_word(key, item, place)
-    return Fault(f"`{key}` {_must_be(item, context)}", place, help=_value_help(cls, key, item, context))
+    name = label(cls) if entry.key_place is entry.value.place else key  # a bare value in place of its mapping
+    place, given = entry.value.place, found(entry.value)
+    words = [word for item in items for word in _words(item)]
+    other = next((item for item in items if item["type"] != "literal_error"), None)
+    if other is None:
+        if isinstance(item["input"], str) and item["input"] not in words:
+            hint, help = did_you_mean(item["input"], words), f"{name} is {listed(words, 'or')}"
+            return Fault(f"unknown {name} `{printable(item['input'], limit=40)}`", place, hint, help)
+        return Fault(f"`{name}` must be {listed(words, 'or')}, found {given}", place, help=_meaning(cls, key))
+    hint = did_you_mean(str(item["input"]), words) if isinstance(item["input"], str) else ""
+    return Fault(f"`{name}` {_must_be(other)}, found {given}", place, hint, _value_help(cls, key, other))
 
 
-def _unknown_word(key: str, item: Any, place: Place) -> Fault:
-    allowed = re.findall(r"'([^']*)'|(?<![\w'])(\d+)", item["ctx"]["expected"])
-    words = [word or number for word, number in allowed]
-    given = printable(str(item["input"]), limit=40)
-    return Fault(f"unknown {key} `{given}`", place, did_you_mean(given, words), f"{key} is {listed(words, 'or')}")
+def _words(item: Any) -> list[str]:
+    """What a literal may be."""
+    if item["type"] != "literal_error":
+        return []
+    return [word or number for word, number in re.findall(r"'([^']*)'|(?<![\w'])(\d+)", item["ctx"]["expected"])]
 
 
-def _must_be(item: Any, context: dict[str, Any]) -> str:
-    kind, given = item["type"], _given(item["input"])
+def _must_be(item: Any) -> str:
+    kind, context = item["type"], item.get("ctx", {})
     if "message" in context:
         return str(context["message"])
     if kind in KINDS:
-        return f"must be {KINDS[kind]}, found {given}"
+        return f"must be {KINDS[kind]}"
     if kind in BOUNDS:
         bound = next(value for name, value in context.items() if name in ("ge", "le", "gt", "lt"))
-        return (
-            f"must be {BOUNDS[kind]} {bound:g}, found {given}"
-            if isinstance(bound, float)
-            else (f"must be {BOUNDS[kind]} {bound}, found {given}")
-        )
-    if kind in ("too_short", "too_long"):
-        least = "at least" if kind == "too_short" else "at most"
-        return f"must have {least} {context.get('min_length', context.get('max_length'))} items"
+        return f"must be {BOUNDS[kind]} {bound:g}" if isinstance(bound, float) else f"must be {BOUNDS[kind]} {bound:,}"
+    if kind == "too_short":
+        return f"must have at least {context['min_length']}"
+    if kind == "too_long":
+        return f"must have at most {context['max_length']}"
     return str(item["msg"]).lower()
 
 
-def _given(value: object) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, list | tuple):
-        return "a list"
-    if isinstance(value, dict):
-        return "a mapping"
-    return f"the text `{printable(value, limit=40)}`" if isinstance(value, str) else f"`{value}`"
-
-
-def _value_help(cls: type[Settings], key: str, item: Any, context: dict[str, Any]) -> str:
-    if context.get("help"):
-        return str(context["help"])
-    if isinstance(item["input"], str) and NUMBERISH.match(item["input"]):
+def _value_help(cls: type[Settings], key: str, item: Any) -> str:
+    if help := item.get("ctx", {}).get("help"):
+        return str(help)
+    if isinstance(item["input"], str) and NUMBERISH.fullmatch(item["input"]):
         return "write a plain decimal number, without quotes, units or separators"
     return _meaning(cls, key)
 

@@ -69,11 +69,11 @@ def _fresh(matches: tuple[Match, ...], wanted: Mapping[str, Tensor]) -> tuple[st
 
 
 def _notes(checkpoint: Checkpoint, publisher: Publisher, matches: list[Match], recomputed: int) -> list[str]:
-    notes = [f"{len(matches)} tensors of {checkpoint.name} are in place: {publisher.name}"]
+    notes = [f"{misfits.tensors(len(matches))} of {checkpoint.name} in place: {publisher.name}"]
     if recomputed:
-        notes.append(f"{recomputed} buffers of {checkpoint.name} were left out; they follow from the sizes")
+        notes.append(f"{misfits.tensors(recomputed)} of {checkpoint.name} left out: buffers that follow from the sizes")
     casts = Counter((item.tensor.dtype, item.wanted.dtype) for item in matches)
     for (theirs, ours), count in casts.items():
         if theirs != ours:
-            notes.append(f"{count} tensors were cast from {misfits.dtype(theirs)} to {misfits.dtype(ours)}")
+            notes.append(f"{misfits.tensors(count)} cast from {misfits.dtype(theirs)} to {misfits.dtype(ours)}")
     return notes

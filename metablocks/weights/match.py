@@ -23,7 +23,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Matching:
-    """The matches, the names that are left on either side, and how many buffers were skipped."""
+    """The matches in our order, the names that are left on either side, and how many buffers were skipped."""
 
     matches: tuple[Match, ...]
     left_over: tuple[str, ...]
@@ -47,5 +47,6 @@ def match(tensors: Mapping[str, Tensor], publisher: Publisher, plan: Plan, wante
             continue
         shaped = rule.transform(tensor) if rule.transform else tensor
         matches[ours] = Match(theirs, ours, shaped, wanted[ours])
+    found = tuple(matches[name] for name in wanted if name in matches)
     missing = tuple(name for name in wanted if name not in matches)
-    return Matching(tuple(matches.values()), tuple(left_over), missing, recomputed)
+    return Matching(found, tuple(left_over), missing, recomputed)

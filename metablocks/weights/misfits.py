@@ -23,16 +23,21 @@ def names(
     checkpoint: Checkpoint, found: Matching, missing: Sequence[str], publisher: Publisher, plan: Plan
 ) -> Iterator[Fault]:
     """Names that are on one side only. Ours are told as the publisher would name them."""
+    if not (found.left_over or missing):
+        return
     rules = publisher.rules_for(plan)
     translated = [next((name for rule in rules if (name := rule.backward(ours))), ours) for ours in missing]
     depth = _depth(checkpoint, publisher, plan)
     if found.left_over:
         total = len(checkpoint.tensors)
-        wrong = f"{len(found.left_over)} of the {total} tensors of {checkpoint.name} have no place in this network"
+        count = len(found.left_over)
+        has = "has" if count == 1 else "have"
+        wrong = f"{count} of the {total} tensors of {checkpoint.name} {has} no place in this network"
         yield Fault(f"{wrong}: {_told(found.left_over)}", help=depth or _near(found.left_over, translated))
     if missing:
         total = len(found.matches) + len(found.missing)
-        wrong = f"{len(missing)} of the {total} tensors of this network are not in {checkpoint.name}"
+        are = "is" if len(missing) == 1 else "are"
+        wrong = f"{len(missing)} of the {total} tensors of this network {are} not in {checkpoint.name}"
         yield Fault(f"{wrong}: {_told(translated)}", help=depth or _lacking(missing))
 
 
@@ -47,8 +52,8 @@ def shapes(checkpoint: Checkpoint, matches: Sequence[Match], plan: Plan) -> Iter
     table = [f"  {name:{wide}}  {theirs:{middle}} there, {ours} here" for name, theirs, ours in rows]
     if len(wrong) > SHOWN:
         table.append(f"  and {len(wrong) - SHOWN} more")
-    plural = "tensor has" if len(wrong) == 1 else "tensors have"
-    message = f"{len(wrong)} {plural} another shape in {checkpoint.name} than in this network:"
+    has = "has" if len(wrong) == 1 else "have"
+    message = f"{tensors(len(wrong))} {has} another shape in {checkpoint.name} than in this network:"
     yield Fault("\n".join([message, *table]), help=_way_out(wrong, plan))
 
 
@@ -57,7 +62,8 @@ def dtypes(checkpoint: Checkpoint, matches: Sequence[Match]) -> Iterator[Fault]:
     wrong = [item for item in matches if not item.tensor.is_floating_point() or item.tensor.is_meta]
     if wrong:
         kinds = sorted({"no values" if item.tensor.is_meta else dtype(item.tensor.dtype) for item in wrong})
-        told = f"{len(wrong)} tensors of {checkpoint.name} hold {', '.join(kinds)} instead of floating-point numbers"
+        hold = f"of {checkpoint.name} hold{'s' if len(wrong) == 1 else ''} {', '.join(kinds)}"
+        told = f"{tensors(len(wrong))} {hold} instead of floating-point numbers"
         yield Fault(
             f"{told}: {_told([item.theirs for item in wrong])}", help="undo the quantisation, or save the values"
         )
@@ -68,6 +74,11 @@ def not_finite(checkpoint: Checkpoint, matches: Sequence[Match]) -> Iterator[str
     for item in matches:
         count = int((~torch.isfinite(item.tensor.to(item.wanted.dtype))).sum())
         yield f"{count} of {item.tensor.numel()} values of `{item.theirs}` in {checkpoint.name} are NaN or infinite"
+
+
+def tensors(count: int) -> str:
+    """`1 tensor`, `2 tensors`."""
+    return f"{count} tensor{'' if count == 1 else 's'}"
 
 
 def dtype(value: torch.dtype) -> str:

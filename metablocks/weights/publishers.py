@@ -20,6 +20,7 @@ OWN = Publisher(
 PUBLISHERS: tuple[Publisher, ...] = (
     OWN,
     meta_mae.MAE,
+    timm.VIT_HEADLESS,
     timm.VIT,
     timm.VIT_FC_NORM,
     timm.MIXER,
@@ -37,7 +38,7 @@ def recognise(names: Collection[str]) -> Publisher:
     """Whose names these are; raises `InputError` where nobody's rules fit."""
     for publisher in PUBLISHERS:
         if publisher.fits(names):
-            return publisher
+            return publisher.settled(names)
     first = ", ".join(f"`{printable(name)}`" for name in list(names)[:5])
     wrong = f"no publisher has these {len(names)} names: {first}{', ...' if len(names) > 5 else ''}"
     raise InputError(Fault(wrong, help=_guess(names)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache
 
 from torch import Tensor
@@ -58,7 +58,9 @@ class Publisher:
     settings: tuple[tuple[str, Value], ...] = ()
     """What the publisher's code fixes and no tensor shows, as (path, value) in the spec's language. A path into
     `block` is meant for every block; `*` stands for the name of any choice."""
-    recomputed: tuple[str, ...] = field(default=())
+    where: tuple[tuple[str, tuple[str, Value]], ...] = ()
+    """Settings that are implied only where a pattern fits a name of the checkpoint: (pattern, (path, value))."""
+    recomputed: tuple[str, ...] = ()
     """Last parts of the names of buffers that follow from the sizes; they are not read."""
 
     def fits(self, names: Iterable[str]) -> bool:
@@ -67,6 +69,12 @@ class Publisher:
         return all(_any(pattern, names) for pattern in self.needs) and not any(
             _any(pattern, names) for pattern in self.lacks
         )
+
+    def settled(self, names: Iterable[str]) -> Publisher:
+        """This publisher with what the names of one checkpoint imply among its settings."""
+        names = list(names)
+        more = tuple(setting for pattern, setting in self.where if _any(pattern, names))
+        return replace(self, settings=self.settings + more, where=())
 
     def rules_for(self, plan: Plan) -> Rules:
         """The rules for a network of this plan."""

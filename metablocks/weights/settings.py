@@ -39,7 +39,7 @@ def check_kind(publisher: Publisher, net: str, mixers: Iterable[str]) -> None:
     """Raises `InputError` where the publisher's network is of another kind, by its net and the mixers in it."""
     foreign = sorted(set(mixers) - set(publisher.mixers)) if publisher.mixers else []
     if publisher.net not in ("", net):
-        wrong = f"these are weights of {publisher.name}, a {publisher.net}, and the spec is a {net}"
+        wrong = f"these are weights of {publisher.name}; they go into a {publisher.net}, and the spec is a {net}"
     elif foreign:
         wrong = (
             f"these are weights of {publisher.name}, and the spec mixes by {listed(f'`{name}`' for name in foreign)}"

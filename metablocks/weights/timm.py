@@ -45,8 +45,15 @@ VIT = Publisher(
     ),
     net="classifier",
     mixers=("attention",),
+    settings=(("block.norm", LAYER_NORM), GELU, ("head.norm", LAYER_NORM)),
     # the order of the prefix tokens shows in no tensor
-    settings=(("block.norm", LAYER_NORM), GELU, ("prefix.0", "class"), ("head.norm", LAYER_NORM)),
+    where=(("cls_token", ("prefix.0", "class")),),
+)
+
+VIT_HEADLESS = replace(
+    VIT,
+    name="ViT without a classifier, with the names of timm (such as MAE's encoder alone)",
+    lacks=(*VIT.lacks, "head.*"),
 )
 
 VIT_FC_NORM = replace(
@@ -63,7 +70,6 @@ VIT_FC_NORM = replace(
     settings=(
         ("block.norm", LAYER_NORM),
         GELU,
-        ("prefix.0", "class"),
         ("head.norm", "none"),
         ("head.pool", "mean"),
         ("head.pool_norm", LAYER_NORM),

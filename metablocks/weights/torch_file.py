@@ -36,31 +36,47 @@ def read_torch(path: str) -> Checkpoint:
     with open(path, "rb") as file:
         magic = file.read(2)
     if magic == b"PK" and not zipped:
-        raise UnreadableError(f"is incomplete: an archive that breaks off after {os.path.getsize(path):,} bytes", AGAIN)
+        raise _cut(path)
     if zipped and not _pickled(path):
         raise UnreadableError("is a zip archive without weights", "unpack it, and give the file inside")
     if not zipped and magic[:1] != b"\x80":
-        names = list(_globals(path))
-        raise _objects(names) if names else UnreadableError(UNKNOWN, FORMATS)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        names = list(_globals(path))
-        raise _objects(names) if names else UnreadableError(UNKNOWN, FORMATS) from error
-    except EOFError as error:
-        raise UnreadableError(f"is incomplete: it breaks off after {os.path.getsize(path):,} bytes", AGAIN) from error
-    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        reason = printable(str(error).partition("\n")[0], 200)
-        raise UnreadableError(f"cannot be read by PyTorch: {reason}", FORMATS) from error
+        raise _objects(path) or UnreadableError(UNKNOWN, FORMATS)
+    state = _load(path, zipped)
     if not isinstance(state, Mapping):
         raise UnreadableError(f"holds a {type(state).__name__}, not a dict of tensors by name", SAVE)
     return checkpoint_of(state, shown(path))
 
 
-def _objects(names: list[str]) -> UnreadableError:
+def _load(path: str, zipped: bool) -> object:
+    # by its name torch takes such a file for safetensors, whatever is in it
+    mapped = zipped and not path.endswith(".safetensors")
+    try:
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            warnings.simplefilter("ignore")
+            return torch.load(path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise _objects(path) or UnreadableError(UNKNOWN, FORMATS) from error
+    except EOFError as error:
+        raise _cut(path) from error
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        if "unexpected EOF" in reason:
+            raise _cut(path) from error
+        if "Invalid magic number" in reason:
+            raise UnreadableError("is a Python pickle, but not of `torch.save`", FORMATS) from error
+        raise UnreadableError(f"cannot be read by PyTorch: {printable(reason, 200)}", FORMATS) from error
+
+
+def _cut(path: str) -> UnreadableError:
+    return UnreadableError(f"is incomplete: it breaks off after {os.path.getsize(path):,} bytes", AGAIN)
+
+
+def _objects(path: str) -> UnreadableError | None:
+    """What is wrong with a file that holds more than tensors; None where it names nothing else."""
+    names = list(_globals(path))
     told = ", ".join(printable(name) for name in names[:5])
+    if not names:
+        return None
     if all(name.startswith(KEEPSAKES) for name in names):
         return UnreadableError(f"holds Python objects beside its weights: {told}; nothing was loaded", TRUSTED)
     return UnreadableError(f"contains code: {told}; nothing of it was run", SAVE)

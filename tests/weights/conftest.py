@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,8 @@ REFERENCE = Path(__file__).parents[1] / "reference"
 
 def _originals() -> ModuleType:
     spec = importlib.util.spec_from_file_location("originals", Path(__file__).with_name("originals.py"))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -72,6 +72,10 @@ class Case:
             return given["output_f64_atol"]
         return given["any_tensor_atol_fp32_relative_to_its_max_abs"] * float(self.tensors[tensor].abs().max())
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """The weights by the publisher's names."""
+        return load_file(self.path)
+
     def convert(self, **options: Any) -> weights.Converted:
         checkpoint = weights.load_file(self.path)
         publisher = weights.recognise(checkpoint.tensors)
@@ -111,8 +115,3 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def cases() -> dict[str, Case]:
     return CASES
-
-
-@pytest.fixture
-def state_of() -> Callable[[Plan], dict[str, torch.Tensor]]:
-    return wanted

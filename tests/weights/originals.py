@@ -21,7 +21,7 @@ def classifier(a: Arguments, size: list[int], **rest: Any) -> Spec:
     return {"net": "classifier", "image": image, "classes": a["num_classes"], **rest}
 
 
-def timm_vit(a: Arguments, size: list[int], norm: str = "norm") -> Spec:
+def timm_vit(a: Arguments, size: list[int]) -> Spec:
     prefix: list[Any] = ["class"] if a.get("class_token", True) else []
     if a.get("reg_tokens", 0):
         prefix.append({"registers": {"count": a["reg_tokens"]}})
@@ -37,7 +37,7 @@ def timm_vit(a: Arguments, size: list[int], norm: str = "norm") -> Spec:
         block={
             "norm": layer_norm(1e-6),
             "mixer": {"attention": {"heads": a["num_heads"], **attention}},
-            "mlp": {"ratio": a.get("mlp_ratio", 4.0)},
+            "mlp": {"ratio": a.get("mlp_ratio", 4.0), "bias": attention["proj_bias"]},
             "layer_scale": a.get("init_values") or "none",
         },
         stages=[{"dim": a["embed_dim"], "depth": a["depth"]}],

@@ -60,7 +60,7 @@ def record(model: nn.Module, places: dict[str, str]) -> dict[str, Tensor]:
         if place.startswith(">"):
             module.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0]}))
         else:
-            module.register_forward_hook(lambda _, inputs, output, name=name: seen.update({name: output}))
+            module.register_forward_hook(lambda *call, name=name: seen.update({name: call[2]}))
     return seen
 
 
