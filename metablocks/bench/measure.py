@@ -66,15 +66,16 @@ class First:
     """None where the case is eager."""
 
 
-def measure_case(case: Case, tell: Tell) -> Record:
+def measure_case(case: Case, environment: dict[str, Any], tell: Tell) -> Record:
     """The record of a case, whatever happens to it. `tell` hears what is being done."""
-    record = failed(case, clock.stamp(), "error", "not measured")
+    bare = failed(case, clock.stamp(), "error", "not measured")
+    record = replace(bare, environment=environment, warnings=_busy(environment))
     try:
         tell("planning")
         plan = planned(case.subject)
         record = _with_costs(record, plan)
         figures, warnings = _figures(case, plan, tell)
-        warnings += record.warnings
+        warnings = record.warnings + warnings
         return replace(record, status="ok", failure=None, reason=None, figures=figures, warnings=warnings)
     except (Exception, SystemExit) as error:
         failure, reason = explain(error, case)
@@ -93,7 +94,7 @@ def _with_costs(record: Record, plan: Plan) -> Record:
         flops=cost.flops,
         unknown_ops=cost.unknown,
         convention=CONVENTION,
-        warnings=warned,
+        warnings=record.warnings + warned,
     )
 
 
@@ -205,6 +206,14 @@ def _with_compiled(figures: Figures, first: First, call_s: float) -> Figures:
         eager_difference=made.difference,
         eager_difference_limit=made.limit,
     )
+
+
+def _busy(environment: dict[str, Any]) -> tuple[str, ...]:
+    """A bench itself makes a load of one for each CPU at most."""
+    load, cpus = environment.get("load_1min"), environment.get("cpus")
+    if load is None or cpus is None or load <= cpus + 1:
+        return ()
+    return (f"other programs were running: a load of {load:g} on {cpus} CPUs; close them",)
 
 
 def _warnings(timed: tuple[Timed, ...], figures: Figures) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def _spread(figures: Figures) -> str:
 
 FIGURES = (
     Column("images/s", "", lambda figures: units.rate(figures.images_per_s), "bold"),
-    Column("\N{PLUS-MINUS SIGN}", "", _spread, "dim"),
+    Column("spread", "", _spread, "dim"),
     Column("latency", "ms", lambda figures: units.digits(1e3 * figures.latency_p50_s)),
     Column("90 %", "ms", lambda figures: units.digits(1e3 * figures.latency_p90_s), "dim"),
     Column("memory", "MiB", lambda figures: _mebibytes(figures.peak_memory_bytes)),
@@ -108,7 +108,7 @@ def _notes(records: Sequence[Record], costs: bool) -> Iterator[tuple[str, str, s
     yield "", "", ""
     for record in records:
         if record.figures is None:
-            yield "failed", f"{_label(record)}: {record.reason}", "red"
+            yield "failed", f"{_label(record)}: {printable(record.reason or "", limit=0)}", "red"
     for record in records:
         yield from (("warning", f"{_label(record)}: {printable(text, limit=0)}", "yellow") for text in record.warnings)
     if not costs:
@@ -119,7 +119,7 @@ def _notes(records: Sequence[Record], costs: bool) -> Iterator[tuple[str, str, s
     timed = [record.figures for record in records if record.figures]
     if timed:
         rounds = _range([len(figures.rounds_s) for figures in timed])
-        yield "images/s", f"median of {rounds} rounds, {chr(177)} half their interquartile range", ""
+        yield "images/s", f"median of {rounds} rounds; spread: half their interquartile range", ""
         yield "latency", "of one image: median and 90th percentile", ""
     methods = {figures.peak_memory_method for figures in timed if figures.peak_memory_method}
     if methods:
@@ -133,18 +133,19 @@ def _notes(records: Sequence[Record], costs: bool) -> Iterator[tuple[str, str, s
 
 
 def _ratios(records: Sequence[Record]) -> Iterator[str]:
-    """How much faster each network is compiled: the ratio of the medians, and of the furthest quartiles."""
+    """How much faster each network is compiled: the ratio of the medians, and of the quartiles furthest apart."""
     eager = {record.spec_digest: record.figures for record in records if record.compile == "none"}
     for record in records:
         base, figures = eager.get(record.spec_digest), record.figures
         if record.compile == "none" or base is None or figures is None:
             continue
+        low, high = figures.images_per_s_q1 / base.images_per_s_q3, figures.images_per_s_q3 / base.images_per_s_q1
         ratio = units.digits(figures.images_per_s / base.images_per_s)
-        low = units.digits(figures.images_per_s_q1 / base.images_per_s_q3)
-        high = units.digits(figures.images_per_s_q3 / base.images_per_s_q1)
+        told = f"{ratio} times the images/s of none (quartiles {units.digits(low)} to {units.digits(high)})"
+        if low <= 1 <= high:
+            told = f"{told}: cannot tell them apart"
         latency = units.digits(base.latency_p50_s / figures.latency_p50_s)
-        times = f"{ratio} times the images/s of none (quartiles {low} to {high}), one image {latency} times as fast"
-        yield f"{_label(record)}: {times}"
+        yield f"{_label(record)}: {told}; one image {latency} times as fast"
 
 
 def _devices(records: Sequence[Record]) -> Iterator[str]:

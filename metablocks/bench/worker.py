@@ -38,8 +38,8 @@ def main() -> None:
 
     found = environment(case.device)
     answer(environment=found)
-    record = measure_case(case, lambda phase: answer(phase=phase))
-    answer(record=to_data(record) | {"environment": found})
+    record = measure_case(case, found, lambda phase: answer(phase=phase))
+    answer(record=to_data(record))
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     # what a subject registered to run at exit is no part of the measurement

@@ -15,10 +15,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import GridMisfit, Misfit, Mixer, MixerSettings
-from metablocks.core.settings import MAX_SIZE, Positive, Size, fault
+from metablocks.core.mixer import GridMisfit, Mixer, MixerSettings
+from metablocks.core.settings import Positive, Size, fault
 from metablocks.parts.activation import Activation, activation
-from metablocks.parts.mlp import hidden_instead
+from metablocks.parts.mlp import hidden_width
 
 MAX_WEIGHTS = 1 << 30  # of one layer, 4 GiB of them
 
@@ -50,19 +50,14 @@ class Settings(MixerSettings):
         return self
 
     def resolve(self, dim: int, grid: Grid) -> Sizes:
-        hidden = self.hidden or self._hidden(dim)
-        weights = grid.tokens * (hidden if self.layers == 2 else grid.tokens)
+        hidden = None
+        if self.layers == 2:
+            hidden = self.hidden or hidden_width(0.5 if self.ratio is None else self.ratio, dim)
+        weights = grid.tokens * (hidden or grid.tokens)
         if weights > MAX_WEIGHTS:
             wrong = f"spatial_mlp on {grid.tokens:,} tokens holds {weights:,} weights a layer"
             raise GridMisfit(wrong, f"at most {MAX_WEIGHTS:,}: use a larger patch or a smaller image")
-        return Sizes(grid.tokens, hidden if self.layers == 2 else None, self.activation, self.bias)
-
-    def _hidden(self, dim: int) -> int:
-        ratio = 0.5 if self.ratio is None else self.ratio
-        exact = ratio * dim
-        if exact != int(exact) or not 1 <= exact <= MAX_SIZE:
-            raise Misfit(f"a ratio of {ratio:g} of width {dim} is {exact:,.10g}", hidden_instead(exact), "ratio")
-        return int(exact)
+        return Sizes(grid.tokens, hidden, self.activation, self.bias)
 
 
 class SpatialMlp(Mixer):

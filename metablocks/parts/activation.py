@@ -1,4 +1,4 @@
-"""Activations by name. GELU is exact (Hendrycks & Gimpel 2016, arXiv:1606.08415); Google's JAX code uses the tanh form."""
+"""Activations by name. GELU is exact (Hendrycks & Gimpel 2016, arXiv:1606.08415); Google's code has the tanh form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The classifier's head: norm over tokens, pooling, norm over the pooled vector, linear layer. (B, N, C) to (B, classes)."""
+"""The classifier's head: norm over tokens, pooling, norm over the pooled vector, linear. (B, N, C) to (B, classes)."""
 
 from __future__ import annotations
 

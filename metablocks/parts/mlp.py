@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import ClassVar
 
 from pydantic import Field, model_validator
@@ -41,16 +42,21 @@ class Mlp(Settings):
 
     def resolve(self, dim: int) -> MlpSizes:
         """The sizes at width `dim`; raises `Misfit` where the hidden width is no whole number."""
-        exact = self.hidden or (self.ratio or 0) * dim
-        if exact != int(exact) or not 1 <= exact <= MAX_SIZE:
-            wrong = f"a ratio of {self.ratio:,.10g} of width {dim} is {exact:,.10g} hidden channels"
-            raise Misfit(wrong, hidden_instead(exact), "ratio")
-        return MlpSizes(dim, int(exact), self.activation, self.bias, self.dropout)
+        hidden = self.hidden or hidden_width(self.ratio or 0, dim)
+        return MlpSizes(dim, hidden, self.activation, self.bias, self.dropout)
 
 
-def hidden_instead(exact: float) -> str:
-    """The help where a ratio does not give a whole hidden width that can be built."""
-    return f"write `hidden: {max(1, round(exact))}` instead" if exact <= MAX_SIZE else f"at most {MAX_SIZE:,}"
+def hidden_width(ratio: float, dim: int) -> int:
+    """`ratio` times `dim`; raises `Misfit` where that is no whole number that can be built."""
+    exact = round(ratio * dim, 6)  # 1.1 x 10 is 11, whatever a float makes of it
+    wrong = f"a ratio of {ratio:,.10g} of width {dim} is {exact:,.10g} hidden channels"
+    if exact > MAX_SIZE:
+        raise Misfit(wrong, f"at most {MAX_SIZE:,}", "ratio")
+    if exact != int(exact) or exact < 1:
+        steps = {whole / part for part in (4, 2, 1) for whole in (floor(ratio * part), ceil(ratio * part)) if whole}
+        options = [("ratio", step) for step in sorted(steps, key=lambda step: abs(step - ratio))]
+        raise Misfit(wrong, "", "ratio", options, "gives whole numbers in every stage")
+    return int(exact)
 
 
 class ChannelMlp(nn.Module):

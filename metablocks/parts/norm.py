@@ -25,17 +25,17 @@ class Norm(Choice, kind="norm"):
 
 
 class LayerNorm(Norm, name="layer_norm"):
-    eps: Positive = Field(1e-5, description="added to the variance")
-    bias: bool = Field(True, description="whether a bias is learned beside the scale")
+    eps: Positive = Field(default=1e-5, description="added to the variance")
+    bias: bool = Field(default=True, description="whether a bias is learned beside the scale")
 
     def build(self, dim: int) -> nn.Module:
         return nn.LayerNorm(dim, eps=self.eps, bias=self.bias)
 
 
 class GroupNorm(Norm, name="group_norm"):
-    groups: Size = Field(1, description="number of channel groups; each is normalised over all tokens")
-    eps: Positive = Field(1e-5, description="added to the variance")
-    bias: bool = Field(True, description="whether a bias is learned beside the scale")
+    groups: Size = Field(default=1, description="number of channel groups; each is normalised over all tokens")
+    eps: Positive = Field(default=1e-5, description="added to the variance")
+    bias: bool = Field(default=True, description="whether a bias is learned beside the scale")
 
     def fit(self, dim: int) -> None:
         if dim % self.groups:

@@ -27,8 +27,8 @@ def plan(spec: Spec) -> Plan:
     """The plan of a spec. Raises `SpecError` with every shape fault, before anything is allocated."""
     for path, stack in stacks(spec.net):
         if (total := sum(stage.depth for stage in stack.stages)) > MAX_BLOCKS:
-            wrong = f"{total:,} blocks in all stages together"
-            raise SpecError(Fault(wrong, spec.at((*path, "stages")), help=f"at most {MAX_BLOCKS:,}"))
+            wrong = f"the stages have {total:,} blocks in all, more than a network may have"
+            raise SpecError(Fault(wrong, spec.at((*path, "stages")), help=f"at most {MAX_BLOCKS:,} blocks"))
     made, ledger = _draft(spec.net)
     if ledger.complaints:
         raise SpecError(*(_fault(spec, complaint) for complaint in ledger.complaints))
@@ -119,9 +119,13 @@ def _kept(planner: Planner, net: MaskedAutoencoder, units: int) -> int:
     """How many of `units` stay visible: rounded down, as in the original."""
     kept = int(units * (1 - net.mask.ratio))
     if not 0 < kept < units and not planner.ledger.lost:
-        wrong = f"a ratio of {net.mask.ratio:g} of {units} patches leaves {kept} visible"
+        wrong = f"masking {net.mask.ratio:g} of {units} patch{'es' * (units > 1)} leaves {kept} visible"
         least, most = math.ceil(100 / units), math.floor(100 - 100 / units)
-        ways = f"use a ratio from {least / 100:g} to {most / 100:g}" if units > 1 else "use a larger image"
+        ways = (
+            f"use a ratio from {least / 100:g} to {most / 100:g}"
+            if units > 1
+            else "use a larger image or a smaller patch"
+        )
         planner.ledger.tell(("mask", "ratio"), wrong, ways, "ratio")
         return units
     return kept

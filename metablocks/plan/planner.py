@@ -82,8 +82,9 @@ class Planner:
         if isinstance(down, NoDownsample):
             if dims[0] != dims[1]:
                 wrong = f"{dotted(here)}: the width goes from {dims[0]} to {dims[1]} without a downsample"
-                ways = "name a `downsample`, or keep the width" if isinstance(stack, ImageStack) else "keep the width"
-                self.ledger.tell((*here, "dim"), wrong, ways)
+                ways = "write `downsample: patch_merging`, or keep the width"
+                ways = ways if isinstance(stack, ImageStack) else f"a decoder keeps its width: write `dim: {dims[0]}`"
+                self.ledger.tell((*here, "dim"), wrong, ways, (owner, "width"))
             return None, grid
         if not isinstance(stack, ImageStack):
             wrong = f"{dotted(here)}: a decoder keeps its grid, and `{down.name}` changes it"
@@ -99,7 +100,8 @@ class Planner:
 
     def admit(self, owner: Path, settings: MixerSettings | Downsample, grid: Grid) -> None:
         """Complains where patches were dropped, or prefix tokens stand, that these settings cannot do with."""
-        other = "leave out `downsample`" if isinstance(settings, Downsample) else "use `attention`"
+        downsamples = isinstance(settings, Downsample)
+        other = "leave out `downsample`" if downsamples else "use `attention`"
         if settings.whole_grid and not grid.whole:
             seen = f"this encoder sees {grid.kept} of {grid.height * grid.width} tokens"
             alone = " and no `prefix`" if grid.prefix and not settings.takes_prefix else ""
@@ -107,7 +109,8 @@ class Planner:
             self.ledger.tell(owner, f"{settings.label} needs every token of its grid", help, "dropped")
         elif grid.prefix and not settings.takes_prefix:
             count = f"{grid.prefix} prefix token{'s' * (grid.prefix > 1)}"
-            help = f"{count} would stand before its {grid.height} x {grid.width} grid; leave out `prefix`, or {other}"
+            help = f"{count} would stand before its {grid.height} x {grid.width} grid; leave out `prefix`"
+            help += " or `downsample`" if downsamples else ", or use `attention`"
             self.ledger.tell(owner, f"{settings.label} has no place for prefix tokens", help, "prefix")
 
     def blocks(self, here: Path, stage: Stage, block: Block, grid: Grid, rates: Iterator[float]) -> Iterator[BlockPlan]:
@@ -145,7 +148,9 @@ class Planner:
             fitting = [str(size) for size in (depth - depth % count, depth - depth % count + count) if size]
             wrong = f"{dotted(here)}: {count} mixers do not tile a depth of {depth}"
             lists = [str(size) for size in range(1, depth + 1) if depth % size == 0]
-            help = f"use a depth of {listed(fitting, 'or')}, or list {listed(lists[-4:], 'or')} mixers"
+            help = (
+                f"use a depth of {listed(fitting, 'or')}, or list {listed(lists[-4:], 'or')} mixer{'s' * (depth > 1)}"
+            )
             self.ledger.tell((*here, "depth"), wrong, help)
 
     def mixer(self, use: Use, dim: int) -> MixerPlan | None:
@@ -178,4 +183,4 @@ def _check_budget(what: str, size: tuple[int, int], unit: str, most: int) -> Non
     count = size[0] * size[1]
     if count > most:
         wrong = f"{what} of {size[0]} x {size[1]} is {count:,} {unit}"
-        raise GridMisfit(wrong, f"at most {most:,}", "size" if unit == "pixels" else None)
+        raise GridMisfit(wrong, f"at most {most:,} {unit}", "size" if unit == "pixels" else None)

@@ -36,7 +36,7 @@ def help_for(complaint: Complaint, net: Net, causes: Causes) -> str:
 
     key = misfit.key or ""
     working = [(name, value) for name, value in misfit.options[:TRIES] if fits(_with(net, use, key, (name, value)))]
-    values = [str(value) for name, value in working if name == key][:SHOWN]
+    values = [f"{value:g}" for name, value in working if name == key][:SHOWN]
     ways = [f"{key} {listed(values, 'or')}" + _everywhere(net, misfit, use)] if values else []
     if isinstance(misfit, GridMisfit) and (
         size := next(filter(lambda size: fits(_sized(net, size)), _sizes(net)), None)

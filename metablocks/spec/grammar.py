@@ -47,15 +47,15 @@ class Block(Settings):
 
     label: ClassVar[str] = "block"
 
-    norm: Norm | None = Field(None, description="before (pre) or after (post) the mixer and the mlp")
-    order: Order = Field("pre", description="pre is x + f(norm(x)), post is x + norm(f(x))")
+    norm: Norm | None = Field(default=None, description="before (pre) or after (post) the mixer and the mlp")
+    order: Order = Field(default="pre", description="pre is x + f(norm(x)), post is x + norm(f(x))")
     mixer: Annotated[tuple[MixerSettings, ...] | None, OneOrMany()] = Field(
-        None, description="token mixer, or a list that is tiled over the depth"
+        default=None, description="token mixer, or a list that is tiled over the depth"
     )
-    mlp: Mlp | None = Field(None, description="channel MLP, or none")
-    layer_scale: Positive | None = Field(None, description="initial LayerScale, or none")
-    res_scale: Positive | None = Field(None, description="initial scale of the residual path, or none")
-    dropout: Rate = Field(0.0, description="rate on the output of mixer and mlp")
+    mlp: Mlp | None = Field(default=None, description="channel MLP, or none")
+    layer_scale: Positive | None = Field(default=None, description="initial LayerScale, or none")
+    res_scale: Positive | None = Field(default=None, description="initial scale of the residual path, or none")
+    dropout: Rate = Field(default=0.0, description="rate on the output of mixer and mlp")
 
 
 class Stage(Block):
@@ -66,8 +66,8 @@ class Stage(Block):
 
     dim: Size = Field(examples=[384], description="width, channels")
     depth: Annotated[int, Field(ge=1, le=1000)] = Field(examples=[12], description="number of blocks")
-    downsample: Downsample | None = Field(None, description="before this stage, instead of the stack's")
-    position: Position = Field(NoPosition(), description="added before the blocks of this stage")
+    downsample: Downsample | None = Field(default=None, description="before this stage, instead of the stack's")
+    position: Position = Field(default=NoPosition(), description="added before the blocks of this stage")
 
     def part(self, key: str, block: Block) -> Any:
         """The value of a block key for this stage."""
@@ -80,7 +80,7 @@ class DropPath(Settings):
 
     rate: Rate = Field(examples=[0.1], description="chance that an image skips a branch, at the last block")
     ramp: Literal["linear", "none"] = Field(
-        "linear", description="linear rises from 0 over all blocks, none is the same in all"
+        default="linear", description="linear rises from 0 over all blocks, none is the same in all"
     )
 
 
@@ -88,13 +88,13 @@ class Image(Settings):
     label: ClassVar[str] = "image"
 
     size: Pair = Field(examples=[224], description="pixels: N or [H, W]")
-    channels: Annotated[int, Field(ge=1, le=4096)] = Field(3, description="channels of the image")
+    channels: Annotated[int, Field(ge=1, le=4096)] = Field(default=3, description="channels of the image")
 
 
 class Stack(Settings):
     """Stages, and the position of the tokens that enter them."""
 
-    position: Position = Field(NoPosition(), description="added to the tokens before the first stage")
+    position: Position = Field(default=NoPosition(), description="added to the tokens before the first stage")
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=100)] = Field(
         examples=["[{dim: 384, depth: 12}]"], description="one row each"
     )
@@ -104,31 +104,31 @@ class ImageStack(Stack):
     """A stack that starts from images."""
 
     stem: Stem = Field(examples=["{patch_embed: {patch: 16}}"], description="image to tokens")
-    prefix: tuple[Prefix, ...] = Field((), description="tokens before the patches: class, registers")
-    downsample: Downsample = Field(NoDownsample(), description="before every stage but the first")
+    prefix: tuple[Prefix, ...] = Field(default=(), description="tokens before the patches: class, registers")
+    downsample: Downsample = Field(default=NoDownsample(), description="before every stage but the first")
 
 
 class Encoder(ImageStack):
     label: ClassVar[str] = "encoder"
 
-    norm: Norm = Field(NoNorm(), description="after the last stage")
+    norm: Norm = Field(default=NoNorm(), description="after the last stage")
 
 
 class Decoder(Stack):
     label: ClassVar[str] = "decoder"
 
-    norm: Norm = Field(NoNorm(), description="after the last stage")
+    norm: Norm = Field(default=NoNorm(), description="after the last stage")
 
 
 class Net(Choice, kind="net"):
     image: Image = Field(examples=["{size: 224}"], description="what goes in")
-    block: Block = Field(Block(), description="what every block is made of")
-    drop_path: DropPath = Field(DropPath(rate=0.0), description="stochastic depth")
-    init: InitName = Field("vit", description="the publisher's initialisation")
+    block: Block = Field(default=Block(), description="what every block is made of")
+    drop_path: DropPath = Field(default=DropPath(rate=0.0), description="stochastic depth")
+    init: InitName = Field(default="vit", description="the publisher's initialisation")
 
 
 class Classifier(Net, ImageStack, name="classifier"):
-    classes: Size | None = Field(None, description="outputs of the head")
+    classes: Size | None = Field(default=None, description="outputs of the head")
     head: Head | None = Field(examples=["{norm: layer_norm}"], description="or none: the net then returns tokens")
 
     @model_validator(mode="after")
@@ -146,9 +146,11 @@ class Mask(Settings):
         description="share of the patches that are masked, above 0 and below 1"
     )
     tokens: Literal["drop", "replace"] = Field(
-        "drop", description="drop leaves masked patches out of the encoder, replace puts a token there"
+        default="drop", description="drop leaves masked patches out of the encoder, replace puts a token there"
     )
-    unit: Size | None = Field(None, description="side of a masked square, pixels; default one token of the decoder")
+    unit: Size | None = Field(
+        default=None, description="side of a masked square, pixels; default one token of the decoder"
+    )
 
 
 class Target(Choice, kind="target"):
@@ -156,11 +158,13 @@ class Target(Choice, kind="target"):
 
 
 class Pixels(Target, name="pixels"):
-    normalize: Literal["patch", "none"] = Field("none", description="patch brings each to mean 0 and variance 1")
+    normalize: Literal["patch", "none"] = Field(
+        default="none", description="patch brings each to mean 0 and variance 1"
+    )
 
 
 class MaskedAutoencoder(Net, name="masked_autoencoder"):
     mask: Mask = Field(examples=["{ratio: 0.75}"], description="what is hidden")
     encoder: Encoder = Field(description="stem and stages that see what is not hidden")
     decoder: Decoder = Field(description="stages that predict the rest")
-    target: Pixels = Field(Pixels(), description="what is predicted")
+    target: Pixels = Field(default=Pixels(), description="what is predicted")

@@ -76,11 +76,12 @@ class _Reader:
             return one if one is BROKEN else (one,)
         if not isinstance(node, Sequence):
             help = f"begin each {words.label(cls)} with `- `"
-            if isinstance(node, Scalar) and node.text:
-                help = f"write `[{printable(node.text, limit=40)}]`"
+            if isinstance(node, Scalar) and node.text and issubclass(cls, Choice):
+                help = f"write `[{printable(node.text.strip('[]'), limit=40)}]`"
             return self.fault(Fault(f"expected a list, found {words.found(node)}", node.place, help=help))
         if many and not node.items:
-            return self.fault(Fault("an empty list", node.place, help="name at least one"))
+            wrong = f"expected at least one {words.label(cls)}, found an empty list"
+            return self.fault(Fault(wrong, node.place, help="leave the key out, or name one"))
         values = tuple(self.value(cls, False, item) for item in node.items)
         return BROKEN if BROKEN in values else values
 
@@ -105,23 +106,20 @@ class _Reader:
             inner = entry.value
             if isinstance(inner, Scalar) and inner.value is None:
                 wrong = f"`{printable(entry.key)}:` has no settings"
-                return self.fault(Fault(wrong, entry.key_place, help=f"write `{printable(entry.key)}` alone"))
+                help = f"write `{printable(entry.key)}` alone, or settings behind the colon"
+                return self.fault(Fault(wrong, entry.key_place, help=help))
             return cls if cls is BROKEN else self.settings(cls, inner, entry.key_place)
         if isinstance(node, Scalar):
             cls = self.chosen(kind, node)
             return cls if cls is BROKEN else self.settings(cls, Mapping((), node.place), node.place)
-        wrong = f"a {kind.kind} is `name` or `{{name: {{settings}}}}`, found {words.found(node)}"
-        if isinstance(node, Mapping) and node.entries:
-            wrong = f"a {kind.kind} has one name, found {listed(f'`{printable(e.key)}`' for e in node.entries[:4])}"
-        return self.fault(Fault(wrong, node.place, help=words.choices(kind)))
+        return self.fault(words.no_choice(kind, node))
 
     def settings(self, cls: type[Settings], node: Node, owner: Place) -> Any:
         """The settings in a mapping; faults of the whole are placed at `owner`."""
         if cls.shorthand and isinstance(node, Scalar):
             node = Mapping((Entry(cls.shorthand, node.place, node),), node.place)
         if not isinstance(node, Mapping):
-            wrong = f"expected the keys of {words.label(cls)}, found {words.found(node)}"
-            return self.fault(_squeezed(node) or Fault(wrong, node.place, help=words.keys(cls)))
+            return self.fault(_squeezed(node) or words.no_keys(cls, node, node.place))
         fields = cls.model_fields
         known = [entry for entry in node.entries if entry.key in fields]
         values = {e.key: self.value(fields[e.key].annotation, _many(fields[e.key]), e.value) for e in known}

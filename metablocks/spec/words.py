@@ -9,11 +9,22 @@ from collections.abc import Sequence as List
 from typing import Any
 
 from metablocks.core.errors import Fault, Place
+from metablocks.core.mixer import MixerSettings
 from metablocks.core.settings import Choice, Settings
 from metablocks.core.text import did_you_mean, listed, nearest, printable
-from metablocks.spec.grammar import names, table
-from metablocks.spec.tree import Entry, Mapping, Node, Sequence
+from metablocks.parts.head import Head
+from metablocks.parts.mlp import Mlp
+from metablocks.spec.grammar import Block, Image, Mask, Stage, names, table
+from metablocks.spec.tree import Entry, Mapping, Node, Scalar, Sequence
 
+SECTIONS: dict[str, type[Settings]] = {
+    "image": Image,
+    "block": Block,
+    "stages": Stage,
+    "mlp": Mlp,
+    "head": Head,
+    "mask": Mask,
+}
 KINDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -39,40 +50,52 @@ def found(node: Node) -> str:
 
 
 def label(cls: type[Settings]) -> str:
-    return cls.label or cls.__name__.lower()
+    return cls.label or (cls.kind if issubclass(cls, Choice) else cls.__name__.lower())
 
 
 def keys(cls: type[Settings]) -> str:
-    """`window_attention takes window, head_dim, ...`."""
+    """`window_attention takes window, head_dim, ...`, those first that must be there."""
     name = cls.name if issubclass(cls, Choice) else label(cls)
-    own = list(cls.model_fields)
+    own = sorted(cls.model_fields, key=lambda key: not cls.model_fields[key].is_required())
     if issubclass(cls, Choice) and cls.kind == "net":
         own = ["net", *own]
     return f"{name} takes {', '.join(own)}" if own else f"{name} takes no settings"
 
 
-def choices(kind: type[Choice]) -> str:
-    """`norm is one of ...`."""
-    more = "; `--mixers DIR` adds others" if kind.kind == "mixer" else ""
-    return f"{kind.kind} is {listed(names(kind), 'or')}{more}"
+def no_keys(cls: type[Settings], node: Node, place: Place) -> Fault:
+    """The fault of a value where the keys of `cls` should stand."""
+    required = [key for key, field in cls.model_fields.items() if field.is_required()]
+    help = keys(cls)
+    if isinstance(node, Scalar) and node.value is not None and len(required) == 1:
+        help = f"write `{{{required[0]}: {printable(node.text, limit=40)}}}`; {help}"
+    return Fault(f"expected the keys of {label(cls)}, found {found(node)}", place, help=help)
 
 
 def unknown_keys(cls: type[Settings], unknown: List[Entry], given: Iterable[str]) -> Iterable[tuple[Fault, str | None]]:
     """One fault for each key that is not of these settings, and the missing key that it was most likely meant to be."""
     given = set(given)
     missing = [key for key, field in cls.model_fields.items() if field.is_required() and key not in given]
-    free = [key for key in cls.model_fields if key not in given]
     for entry in unknown:
-        key = entry.key
-        meant = nearest(key, free) or (missing[0] if len(missing) == len(unknown) == 1 else None)
-        hint = f"did you mean `{meant}`?" if meant else ""
-        if meant in missing and meant != nearest(key, free):
+        near = nearest(entry.key, cls.model_fields)
+        meant = near if near not in given else None
+        if meant:
+            hint = f"did you mean `{meant}`?"
+        elif len(missing) == len(unknown) == 1:
+            meant = missing[0]
             hint = f"did you mean `{meant}`, which is missing?"
-        if not meant and issubclass(cls, Choice) and cls.kind != "net":
-            owners = [name for name, other in table(cls).items() if key in other.model_fields]
-            hint = f"`{printable(key)}` belongs to {listed(owners, 'or')}" if owners else ""
-        told = "; ".join(filter(None, [_foreign(key), hint]))
-        yield Fault(f"unknown key `{printable(key)}` in {label(cls)}", entry.key_place, told, keys(cls)), meant
+        else:
+            hint = f"`{near}` is already there" if near else _belongs(cls, entry.key)
+        told = "; ".join(filter(None, [_foreign(entry.key), hint]))
+        yield Fault(f"unknown key `{printable(entry.key)}` in {label(cls)}", entry.key_place, told, keys(cls)), meant
+
+
+def _belongs(cls: type[Settings], key: str) -> str:
+    """Where a key stands that is out of place."""
+    if issubclass(cls, Choice) and cls.kind != "net":
+        owners = [name for name, other in table(cls).items() if key in other.model_fields]
+        return f"`{printable(key)}` belongs to {listed(owners, 'or')}" if owners else ""
+    section = next((name for name, section in SECTIONS.items() if key in section.model_fields), None)
+    return f"`{key}` belongs in `{section}`" if section else ""
 
 
 def _foreign(word: str) -> str:
@@ -81,9 +104,34 @@ def _foreign(word: str) -> str:
     return "" if odd is None else f"U+{ord(odd):04X} is {unicodedata.name(odd, 'an unnamed character').lower()}"
 
 
+def choices(kind: type[Choice]) -> str:
+    """`norm is layer_norm, group_norm or none`."""
+    more = "; `--mixers DIR` adds others" if kind is MixerSettings else ""
+    return f"{kind.kind} is {listed(names(kind), 'or')}{more}"
+
+
 def unknown_choice(kind: type[Choice], word: str, place: Place) -> Fault:
-    hint = "; ".join(filter(None, [_foreign(word), did_you_mean(word, names(kind))]))
+    near = "`identity` mixes nothing" if kind is MixerSettings and word == "none" else did_you_mean(word, names(kind))
+    hint = "; ".join(filter(None, [_foreign(word), near]))
     return Fault(f"unknown {kind.kind} `{printable(word)}`", place, hint, choices(kind))
+
+
+def no_choice(kind: type[Choice], node: Node) -> Fault:
+    """The fault of what is neither `name` nor `{name: {settings}}`."""
+    form = f"a {kind.kind} is `name` or `{{name: {{settings}}}}`"
+    if not isinstance(node, Mapping) or not node.entries:
+        return Fault(f"{form}, found {found(node)}", node.place, help=choices(kind))
+    known = [entry.key for entry in node.entries if entry.key in names(kind)]
+    other = [entry for entry in node.entries if entry.key not in known]
+    if len(known) == 1:
+        key = printable(other[0].key)
+        help = f"write `{{{known[0]}: {{{key}: ...}}}}`"
+        return Fault(f"`{key}` stands beside the {kind.kind} `{known[0]}`, not inside", other[0].key_place, help=help)
+    told = listed([f"`{printable(entry.key)}`" for entry in node.entries[:4]])
+    if known:
+        return Fault(f"expected one {kind.kind}, found {told}", node.place, help=f"{form}, with one name")
+    help = f"write `{{name: {{settings}}}}`; {choices(kind)}"
+    return Fault(f"expected the name of a {kind.kind} around {told}", node.place, help=help)
 
 
 def invalid(cls: type[Settings], items: List[Any], node: Mapping, owner: Place) -> Fault:
@@ -91,20 +139,24 @@ def invalid(cls: type[Settings], items: List[Any], node: Mapping, owner: Place) 
     item = items[0]
     context = item.get("ctx", {})
     if not item["loc"]:
-        return Fault(context.get("message", item["msg"]), owner, help=context.get("help", ""))
+        at = node.get(context.get("key", ""))
+        return Fault(context.get("message", item["msg"]), at.key_place if at else owner, help=context.get("help", ""))
     key = str(item["loc"][0])
     entry = node.get(key)
     if item["type"] == "missing" or entry is None:
-        return Fault(f"missing key `{key}` in {label(cls)}", owner, help=_meaning(cls, key))
+        examples = cls.model_fields[key].examples
+        help = f"write `{key}: {examples[0]}`" if examples else _meaning(cls, key)
+        return Fault(f"missing key `{key}` in {label(cls)}", owner, help=help)
     name = label(cls) if entry.key_place is entry.value.place else key  # a bare value in place of its mapping
     place, given = entry.value.place, found(entry.value)
     words = [word for item in items for word in _words(item)]
     other = next((item for item in items if item["type"] != "literal_error"), None)
     if other is None:
-        if isinstance(item["input"], str) and item["input"] not in words:
+        if isinstance(item["input"], str) and item["input"] not in words:  # numbers are words here too
             hint, help = did_you_mean(item["input"], words), f"{name} is {listed(words, 'or')}"
             return Fault(f"unknown {name} `{printable(item['input'], limit=40)}`", place, hint, help)
-        return Fault(f"`{name}` must be {listed(words, 'or')}, found {given}", place, help=_meaning(cls, key))
+        help = "write it without quotes" if str(item["input"]) in words else _meaning(cls, key)
+        return Fault(f"`{name}` must be {listed(words, 'or')}, found {given}", place, help=help)
     hint = did_you_mean(str(item["input"]), words) if isinstance(item["input"], str) else ""
     return Fault(f"`{name}` {_must_be(other)}, found {given}", place, hint, _value_help(cls, key, other))
 
@@ -126,9 +178,9 @@ def _must_be(item: Any) -> str:
         bound = next(value for name, value in context.items() if name in ("ge", "le", "gt", "lt"))
         return f"must be {BOUNDS[kind]} {bound:g}" if isinstance(bound, float) else f"must be {BOUNDS[kind]} {bound:,}"
     if kind == "too_short":
-        return f"must have at least {context['min_length']}"
+        return "must have at least one item"
     if kind == "too_long":
-        return f"must have at most {context['max_length']}"
+        return f"must have at most {context['max_length']} items"
     return str(item["msg"]).lower()
 
 

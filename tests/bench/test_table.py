@@ -14,15 +14,15 @@ from metablocks.bench.table import report
 from .conftest import figures
 
 WIDE_TABLE = """\
-                         images/s      ±  latency  90 %  memory  1st call   params    MACs   FLOPs
-network  compile  batch                        ms    ms     MiB         s
-──────────────────────────────────────────────────────────────────────────────────────────────────
-swin_t   none         2     14.30  1.3 %     81.2  89.3     250      40.2  28.29 M  4.49 G  8.98 G
-         block        2     17.20  1.2 %     64.9  71.4     250      40.2
+                         images/s  spread  latency  90 %  memory  1st call   params    MACs   FLOPs
+network  compile  batch                         ms    ms     MiB         s
+───────────────────────────────────────────────────────────────────────────────────────────────────
+swin_t   none         2     14.30   1.3 %     81.2  89.3     250      40.2  28.29 M  4.49 G  8.98 G
+         block        2     17.20   1.2 %     64.9  71.4     250      40.2
 
-ratio     swin_t, block: 1.2 times the images/s of none (quartiles 1.17 to 1.23), one image 1.25
+ratio     swin_t, block: 1.2 times the images/s of none (quartiles 1.17 to 1.23); one image 1.25
           times as fast
-images/s  median of 3 rounds, ± half their interquartile range
+images/s  median of 3 rounds; spread: half their interquartile range
 latency   of one image: median and 90th percentile
 memory    weights + growth
 1st call  compiles; the compiler's cache was cold
@@ -61,6 +61,17 @@ def test_no_figure_is_cut_at_any_width(pair: list[Record], width: int) -> None:
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     for figure in ("14.30", "17.20", "81.2", "64.9", "250", "40.2"):
         assert figure in text
+
+
+def test_where_the_rounds_overlap_no_verdict_is_given(pair: list[Record]) -> None:
+    assert "cannot tell them apart" in printed([pair[0], replace(pair[1], figures=figures(14.35))], 200)
+    assert "cannot tell" not in printed(pair, 200)
+
+
+def test_a_terminal_without_unicode_is_served_too(pair: list[Record]) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    report(pair, "saved", Console(file=file, width=100, highlight=False, markup=False, emoji=False))
+    file.flush()
 
 
 def test_a_failed_row_says_so_and_why(pair: list[Record]) -> None:
