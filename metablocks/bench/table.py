@@ -108,7 +108,8 @@ def _notes(records: Sequence[Record], costs: bool) -> Iterator[tuple[str, str, s
     yield "", "", ""
     for record in records:
         if record.figures is None:
-            yield "failed", f"{_label(record)}: {printable(record.reason or "", limit=0)}", "red"
+            reason = printable(record.reason or "no reason told", limit=0)
+            yield "failed", f"{_label(record)}: {reason}", "red"
     for record in records:
         yield from (("warning", f"{_label(record)}: {printable(text, limit=0)}", "yellow") for text in record.warnings)
     if not costs:

@@ -21,7 +21,7 @@ from metablocks.core.grid import Grid
 from metablocks.core.mixer import GridMisfit, Mixer, MixerSettings, near, split_heads
 from metablocks.core.settings import NaturalPair, Pair, Positive, Size, fault
 from metablocks.core.text import side
-from metablocks.parts.windows import partition, relative_index, reverse, shift_mask
+from metablocks.parts.windows import padding, relative_index, shift_mask, token_order, window_order
 
 MAX_WINDOW = 4096  # tokens; its tables have the square of that
 
@@ -78,8 +78,8 @@ class Settings(MixerSettings):
         if window[0] * window[1] > MAX_WINDOW:
             wrong = f"a window of {side(window)} is {window[0] * window[1]:,} tokens, and each pair of them has a score"
             raise GridMisfit(wrong, f"at most {MAX_WINDOW:,} tokens", "window", self._tiling(size))
-        padding = -size[0] % window[0], -size[1] % window[1]
-        if any(padding) and not self.pad:
+        missing = padding(size, window)
+        if any(missing) and not self.pad:
             wrong = f"a window of {side(window)} does not tile a {grid.height} x {grid.width} grid"
             raise GridMisfit(wrong, "", "window", [*self._tiling(size), ("pad", True)], "tiles every stage")
         shift = tuple(
@@ -88,7 +88,7 @@ class Settings(MixerSettings):
         )
         scale = self.scale or head_dim**-0.5
         return Sizes(
-            dim, heads, head_dim, window, (shift[0], shift[1]), padding, size, self.qkv_bias, self.proj_bias, scale
+            dim, heads, head_dim, window, (shift[0], shift[1]), missing, size, self.qkv_bias, self.proj_bias, scale
         )
 
     def _tiling(self, size: tuple[int, int]) -> list[tuple[str, int]]:
@@ -102,6 +102,8 @@ class Settings(MixerSettings):
 class WindowAttention(Mixer):
     no_decay = ("bias_table",)
     sizes: Sizes
+    order: Tensor
+    back: Tensor
     index: Tensor
     mask: Tensor | None
 
@@ -112,43 +114,35 @@ class WindowAttention(Mixer):
         # one row for each offset of two tokens in a window
         self.bias_table = nn.Parameter(torch.empty((2 * height - 1) * (2 * width - 1), sizes.heads))
         self.proj = nn.Linear(sizes.dim, sizes.dim, bias=sizes.proj_bias)
-        padded = sizes.grid[0] + sizes.padding[0], sizes.grid[1] + sizes.padding[1]
-        mask = shift_mask(padded, sizes.window, sizes.shift) if any(sizes.shift) else None
+        order = window_order(sizes.grid, sizes.window, sizes.shift)
+        mask = shift_mask(sizes.grid, sizes.window, sizes.shift) if any(sizes.shift) else None
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("back", token_order(order, sizes.grid[0] * sizes.grid[1]), persistent=False)
         self.register_buffer("index", relative_index(sizes.window), persistent=False)
         self.register_buffer("mask", mask, persistent=False)
-
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """The bias table as in the original: truncated normal, deviation 0.02."""
         nn.init.trunc_normal_(self.bias_table, std=0.02)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        sizes = self.sizes
-        bottom, right = sizes.padding
-        x = x.unflatten(1, sizes.grid)
-        if any(sizes.shift):
-            x = x.roll((-sizes.shift[0], -sizes.shift[1]), (1, 2))
-        if bottom or right:
-            x = F.pad(x, (0, 0, 0, right, 0, bottom))
-        padded = x.shape[1], x.shape[2]
-        x = reverse(self._attend(partition(self.qkv(x), sizes.window), x.shape[0]), sizes.window, padded)
-        x = x[:, : sizes.grid[0], : sizes.grid[1]]
-        if any(sizes.shift):
-            x = x.roll(sizes.shift, (1, 2))
-        return self.proj(x.flatten(1, 2))
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # noqa: ARG002
+        if any(self.sizes.padding):
+            x = F.pad(x, (0, 0, 0, 1))  # the row of zeros that stands for all padding
+        # windows of one image that differ in their mask are folded into the heads, so that no mask is copied for images
+        count, length = (1, self.index.shape[0]) if self.mask is None else self.mask.shape[:2]
+        windows = x.index_select(1, self.order).view(-1, count, length, x.shape[2])
+        mixed = self._attend(windows).reshape(x.shape[0], -1, x.shape[2])
+        return self.proj(mixed).index_select(1, self.back)
 
-    def _attend(self, packed: Tensor, batch: int) -> Tensor:
-        """(B n, L, 3C) to (B n, L, C)."""
-        sizes = self.sizes
-        packed = packed.unflatten(-1, (3, sizes.heads, sizes.head_dim)).permute(2, 0, 3, 1, 4)
+    def _attend(self, windows: Tensor) -> Tensor:
+        """(G, n, L, C) to the same shape, for G groups of n windows."""
+        heads, head_dim = self.sizes.heads, self.sizes.head_dim
+        # three of (G, n heads, L, d)
+        packed = self.qkv(windows).unflatten(-1, (3, heads, head_dim)).permute(3, 0, 1, 4, 2, 5)
+        query, key, value = packed.flatten(2, 3).unbind(0)
         bias = self.bias_table[self.index].permute(2, 0, 1)
-        if self.mask is None:
-            query, key, value = packed.unbind(0)
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None], scale=sizes.scale)
-            return mixed.transpose(1, 2).flatten(2)
-        # windows of one image differ in their mask: fold them into the heads, (B, n heads, L, d)
-        query, key, value = packed.unflatten(1, (batch, -1)).flatten(2, 3).unbind(0)
-        both = (bias[None] + self.mask[:, None].to(bias.dtype)).flatten(0, 1)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=both[None], scale=sizes.scale)
-        return mixed.unflatten(1, (-1, sizes.heads)).transpose(2, 3).flatten(3).flatten(0, 1)
+        if self.mask is not None:
+            bias = (bias + self.mask[:, None].to(bias.dtype)).flatten(0, 1)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None], scale=self.sizes.scale)
+        return mixed.unflatten(1, (-1, heads)).transpose(2, 3).flatten(3)
