@@ -1,4 +1,4 @@
-"""Hypothesis strategies for small networks, as plain data: `yaml.safe_dump` makes a spec of them.
+"""Hypothesis strategies for small networks, as plain data: `json.dumps` makes a spec of them.
 
 Every network that is drawn is valid: grids are made from the last stage back to the image, so that all things tile.
 """
@@ -25,10 +25,14 @@ sides = st.integers(1, 3)
 rates = st.sampled_from([0, 0.1, 0.5])
 
 
+def _divisors(whole: int) -> list[int]:
+    return [size for size in range(1, whole + 1) if whole % size == 0]
+
+
 @st.composite
 def attentions(draw: Draw, dim: int) -> Data:
     """Keys that all attention has."""
-    size = draw(st.sampled_from([size for size in range(1, dim + 1) if dim % size == 0]))
+    size = draw(st.sampled_from(_divisors(dim)))
     return {
         **draw(st.sampled_from([{"head_dim": size}, {"heads": size}])),
         **draw(st.fixed_dictionaries({}, optional={"qkv_bias": st.booleans(), "proj_bias": st.booleans()})),
@@ -69,8 +73,7 @@ def mixers(draw: Draw, dim: int, grid: tuple[int, int], plain: bool = False) -> 
 def rows(draw: Draw, dim: int, grid: tuple[int, int], plain: bool = False) -> Data:
     """A stage with all of its keys written out; a list of mixers tiles its depth."""
     depth = draw(st.integers(1, 4))
-    lengths = [length for length in range(1, depth + 1) if depth % length == 0]
-    count = draw(st.sampled_from(lengths))
+    count = draw(st.sampled_from(_divisors(depth)))
     listed = [draw(mixers(dim, grid, plain)) for _ in range(count)]
     optional = {
         "order": st.sampled_from(["pre", "post"]),

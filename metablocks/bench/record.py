@@ -1,6 +1,6 @@
 """What a case came to. Dumb: a record cannot print; what was not measured is absent, never 0.
 
-In JSON a record is one flat object with units in its keys; keys without a value are left out. README: `Records`.
+In JSON a record is one flat object with units in its keys; keys without a value are left out.
 """
 
 from __future__ import annotations

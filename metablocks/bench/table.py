@@ -135,18 +135,20 @@ def _notes(records: Sequence[Record], costs: bool) -> Iterator[tuple[str, str, s
 
 def _ratios(records: Sequence[Record]) -> Iterator[str]:
     """How much faster each network is compiled: the ratio of the medians, and of the quartiles furthest apart."""
-    eager = {record.spec_digest: record.figures for record in records if record.compile == "none"}
+    eager = {record.spec_digest: record for record in records if record.compile == "none"}
     for record in records:
-        base, figures = eager.get(record.spec_digest), record.figures
-        if record.compile == "none" or base is None or figures is None:
+        other = eager.get(record.spec_digest)
+        if other is None or other is record or record.figures is None or other.figures is None:
             continue
+        figures, base = record.figures, other.figures
         low, high = figures.images_per_s_q1 / base.images_per_s_q3, figures.images_per_s_q3 / base.images_per_s_q1
         ratio = units.digits(figures.images_per_s / base.images_per_s)
         told = f"{ratio} times the images/s of none (quartiles {units.digits(low)} to {units.digits(high)})"
         if low <= 1 <= high:
             told = f"{told}: cannot tell them apart"
         latency = units.digits(base.latency_p50_s / figures.latency_p50_s)
-        yield f"{_label(record)}: {told}; one image {latency} times as fast"
+        doubt = "; see the warnings" if record.warnings or other.warnings else ""
+        yield f"{_label(record)}: {told}; one image {latency} times as fast{doubt}"
 
 
 def _devices(records: Sequence[Record]) -> Iterator[str]:

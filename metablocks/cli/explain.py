@@ -118,7 +118,7 @@ def _lines(plan: Plan) -> Iterator[Line]:
     if plan.decoder:
         decoder = plan.decoder
         what = ", ".join([f"linear {decoder.embed.dims[1]}", "mask token", *_embedded(decoder.embedding)])
-        embedded = (decoder.embed, decoder.embedding)
+        embedded = (decoder.embed, decoder.mask, decoder.embedding)
         yield Line("decoder", what, str(decoder.embedding.grid), decoder.embed.dims[1], "", embedded)
         yield from _stages("decoder.", decoder.stages)
         what = f"{describe(decoder.norm.norm)}, linear {decoder.predict.dims[1]}"

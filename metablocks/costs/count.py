@@ -24,6 +24,4 @@ def count(plan: Plan) -> Costs:
         known |= counted
     for row, part in plan.parts():
         rows[row] = rows.get(row, Cost()) + known[part]
-    if plan.decoder:
-        rows["decoder"] += Cost(params=plan.decoder.mask.dim)
     return Costs(rows, known)

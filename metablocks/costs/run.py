@@ -74,6 +74,11 @@ def _(part: nouns.EmbeddingPlan) -> list[tuple[int, ...]]:
 
 
 @input_shapes.register
+def _(part: nouns.MaskPlan) -> list[tuple[int, ...]]:
+    return [(1, part.dim), (1, 1)]
+
+
+@input_shapes.register
 def _(part: nouns.DownsamplePlan | nouns.LinearPlan) -> list[tuple[int, ...]]:
     return [(part.grid.tokens, part.dims[0])]
 

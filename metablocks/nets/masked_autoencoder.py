@@ -44,7 +44,7 @@ class MaskedAutoencoder(Network):
         self.encoder = Encoder(plan.encoder)
         self.norm = module(plan.norm)
         self.decoder = Decoder(plan.decoder)
-        self.mask_token = nn.Parameter(torch.empty(1, 1, self.mask.dim))
+        self.mask_token = module(plan.decoder.mask)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Reconstruction:
         """Images (B, channels, H, W) and noise (B, U), whose smallest values stay visible, to a `Reconstruction`."""
@@ -77,15 +77,14 @@ class MaskedAutoencoder(Network):
         if self.drops:
             return _take(place(patches), shuffled[:, : self.mask.kept])
         masked = self._spread(hidden, self.plan.encoder.embedding.grid)[..., None]
-        return place(patches * (1 - masked) + self.mask_token * masked)
+        return place(self.mask_token(patches, masked))
 
     def _fill(self, tokens: Tensor, restore: Tensor) -> Tensor:
         """Puts mask tokens where patches were dropped, and all patches back into their places."""
         if not self.drops:
             return tokens
         prefix = self.decoder.grid.prefix
-        missing = self.mask_token.expand(tokens.shape[0], restore.shape[1] - self.mask.kept, -1)
-        patches = torch.cat([tokens[:, prefix:], missing.to(tokens.dtype)], 1)
+        patches = self.mask_token.append(tokens[:, prefix:], restore.shape[1] - self.mask.kept)
         return torch.cat([tokens[:, :prefix], _take(patches, restore)], 1)
 
     def _spread(self, units: Tensor, grid: Grid) -> Tensor:

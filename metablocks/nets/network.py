@@ -8,7 +8,7 @@ from torch import nn
 
 from metablocks.core.mixer import Mixer
 from metablocks.nets.stack import Encoder
-from metablocks.parts.position import PositionTable, PrefixTokens
+from metablocks.parts.position import MaskToken, PositionTable, PrefixTokens
 from metablocks.plan.nouns import Plan
 
 
@@ -28,7 +28,6 @@ class Network(nn.Module):
         Frozen parameters are in neither.
         """
         spared = {id(parameter) for module in self.modules() for parameter in _spared(module)}
-        spared |= {id(parameter) for name, parameter in self.named_parameters() if name == "mask_token"}
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         decayed = [parameter for parameter in trained if parameter.ndim > 1 and id(parameter) not in spared]
         rest = [parameter for parameter in trained if parameter.ndim <= 1 or id(parameter) in spared]
@@ -36,6 +35,6 @@ class Network(nn.Module):
 
 
 def _spared(module: nn.Module) -> list[nn.Parameter]:
-    if isinstance(module, PositionTable | PrefixTokens):
+    if isinstance(module, MaskToken | PositionTable | PrefixTokens):
         return list(module.parameters())
     return [getattr(module, name) for name in module.no_decay] if isinstance(module, Mixer) else []

@@ -10,7 +10,7 @@ from metablocks import mixers
 from metablocks.parts.block import Block, Branch
 from metablocks.parts.head import ClassifierHead
 from metablocks.parts.mlp import ChannelMlp
-from metablocks.parts.position import NoPosition, PositionTable, PrefixTokens
+from metablocks.parts.position import MaskToken, NoPosition, PositionTable, PrefixTokens
 from metablocks.plan import nouns
 
 
@@ -51,6 +51,11 @@ def _(part: nouns.LinearPlan) -> nn.Module:
 @module.register
 def _(part: nouns.HeadPlan) -> nn.Module:
     return ClassifierHead(part.head, part.dim, part.classes, slice(*part.tokens))
+
+
+@module.register
+def _(part: nouns.MaskPlan) -> nn.Module:
+    return MaskToken(part.dim)
 
 
 @module.register

@@ -36,4 +36,5 @@ class ClassifierHead(nn.Module):
 
     def classify(self, x: Tensor) -> Tensor:
         """Normed tokens (B, N, C) to (B, classes)."""
-        return self.fc(self.pool_norm(x[:, self.tokens].mean(1)))
+        pooled = x[:, self.tokens].mean(1, keepdim=True)  # one token, for norms over tokens
+        return self.fc(self.pool_norm(pooled)).squeeze(1)

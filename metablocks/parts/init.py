@@ -64,7 +64,7 @@ INITS: dict[InitName, tuple[tuple[str, Fill | None], ...]] = {
     "mae": (
         BIASES,
         ("*prefix.*", _normal(0.02)),
-        ("mask_token", _normal(0.02)),
+        ("mask_token.token", _normal(0.02)),
         ("*stem.*", _as_linear),
         ("*.weight", init.xavier_uniform_),
     ),

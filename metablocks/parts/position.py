@@ -99,6 +99,22 @@ class PrefixTokens(nn.Module):
         return torch.cat(list(self.parameters()), 1)
 
 
+class MaskToken(nn.Module):
+    """The learned token that stands for what is masked."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.empty(1, 1, dim))
+
+    def forward(self, tokens: Tensor, hidden: Tensor) -> Tensor:
+        """Tokens (B, N, C) with this one in the places where `hidden` (B, N, 1) is 1 and not 0."""
+        return tokens * (1 - hidden) + self.token * hidden
+
+    def append(self, tokens: Tensor, count: int) -> Tensor:
+        """Tokens (B, N, C) and `count` of this one behind them."""
+        return torch.cat([tokens, self.token.expand(tokens.shape[0], count, -1).to(tokens.dtype)], 1)
+
+
 def sincos_2d(height: int, width: int, dim: int) -> Tensor:
     """(height width, dim) in fp32, computed in fp64."""
     rate = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64, device="cpu") / (dim / 4))

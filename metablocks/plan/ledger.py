@@ -45,11 +45,15 @@ class Ledger:
     """Gathers complaints. Once the grid is `lost`, those that depend on it would only follow."""
 
     def __init__(self) -> None:
-        self.complaints: list[Complaint] = []
+        self._by_cause: dict[Hashable, Complaint] = {}
         self.lost = False
 
+    @property
+    def complaints(self) -> list[Complaint]:
+        return list(self._by_cause.values())
+
     def causes(self) -> set[Hashable]:
-        return {complaint.cause for complaint in self.complaints}
+        return set(self._by_cause)
 
     def tell(self, path: Path, message: str, help: str = "", cause: Hashable = None) -> None:
         self._add(Complaint(path, message, cause or message, Misfit(message, help)))
@@ -68,8 +72,7 @@ class Ledger:
             self._add(Complaint(use.place(key), about + misfit.message, cause, misfit, use))
 
     def _add(self, complaint: Complaint) -> None:
-        if complaint.cause not in self.causes():
-            self.complaints.append(complaint)
+        self._by_cause.setdefault(complaint.cause, complaint)
 
 
 def key_holder(owner: Path) -> Path:

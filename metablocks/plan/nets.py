@@ -15,7 +15,7 @@ from metablocks.parts.norm import Norm
 from metablocks.plan.ledger import Complaint, Ledger, Use, spelled, stacks
 from metablocks.plan.nouns import DecoderPlan, EncoderPlan, HeadPlan, LinearPlan, MaskPlan, NormPlan, Plan, StemPlan
 from metablocks.plan.planner import Planner, ramp
-from metablocks.plan.remedies import help_for
+from metablocks.plan.remedies import Trials, help_for
 from metablocks.spec import Spec
 from metablocks.spec.grammar import Classifier, ImageStack, MaskedAutoencoder, Net
 from metablocks.spec.tree import Path
@@ -31,13 +31,14 @@ def plan(spec: Spec) -> Plan:
             raise SpecError(Fault(wrong, spec.at((*path, "stages")), help=f"at most {MAX_BLOCKS:,} blocks"))
     made, ledger = _draft(spec.net)
     if ledger.complaints:
-        raise SpecError(*(_fault(spec, complaint) for complaint in ledger.complaints))
+        trials = Trials(spec.net, _causes)
+        raise SpecError(*(_fault(spec, complaint, trials) for complaint in ledger.complaints))
     return replace(made, name=spec.name)
 
 
-def _fault(spec: Spec, complaint: Complaint) -> Fault:
+def _fault(spec: Spec, complaint: Complaint, trials: Trials) -> Fault:
     place = spec.at(spelled(spec.net, complaint.path))
-    return Fault(complaint.message, place, help=help_for(complaint, spec.net, _causes))
+    return Fault(complaint.message, place, help=help_for(complaint, trials))
 
 
 def _causes(net: Net) -> set[Hashable]:

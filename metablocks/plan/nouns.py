@@ -143,7 +143,7 @@ class DecoderPlan:
     predict: LinearPlan
 
 
-Part = StemPlan | EmbeddingPlan | DownsamplePlan | BlockKind | NormPlan | HeadPlan | LinearPlan
+Part = StemPlan | EmbeddingPlan | DownsamplePlan | BlockKind | NormPlan | HeadPlan | LinearPlan | MaskPlan
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,7 @@ class Plan:
             yield "head", self.head
         if self.decoder:
             yield "decoder", self.decoder.embed
+            yield "decoder", self.decoder.mask
             yield "decoder", self.decoder.embedding
             yield from _staged("decoder.", self.decoder.stages)
             yield "predict", self.decoder.norm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -18,33 +19,41 @@ from metablocks.spec.grammar import Classifier, MaskedAutoencoder, Net
 from metablocks.spec.tree import Path
 
 SHOWN = 3
-TRIES = 16
+OPTIONS = 16
 REACH = 64  # sizes of the image that are tried in each direction, in tokens of the stem
+BLOCKS = 20_000  # planned in all trials together, half a second
 
-Causes = Callable[[Net], set[Hashable]]
+
+class Trials:
+    """Other nets in place of `net`, planned to see whether a complaint is gone and no new one has come."""
+
+    def __init__(self, net: Net, causes: Callable[[Net], set[Hashable]]) -> None:
+        self.net = net
+        self._causes = cache(causes)  # several complaints try the same sizes of the image
+        self._spoilt = causes(net)
+        self._left = BLOCKS // sum(stage.depth for _, stack in stacks(net) for stage in stack.stages)
+
+    def heals(self, complaint: Complaint, other: Net | None) -> bool:
+        self._left -= 1
+        return self._left > 0 and other is not None and self._causes(other) <= self._spoilt - {complaint.cause}
 
 
-def help_for(complaint: Complaint, net: Net, causes: Causes) -> str:
-    """What to do about a complaint of `net`; `causes` gives those of a plan of another net."""
-    misfit, use = complaint.misfit, complaint.use
+def help_for(complaint: Complaint, trials: Trials) -> str:
+    """What to do about a complaint."""
+    misfit, use, net = complaint.misfit, complaint.use, trials.net
     if use is None:
         return misfit.help
-    allowed = causes(net) - {complaint.cause}
-
-    def fits(other: Net | None) -> bool:
-        return other is not None and causes(other) <= allowed
-
     key = misfit.key or ""
-    working = [(name, value) for name, value in misfit.options[:TRIES] if fits(_with(net, use, key, (name, value)))]
-    values = [f"{value:g}" for name, value in working if name == key][:SHOWN]
-    ways = [f"{key} {listed(values, 'or')}" + _everywhere(net, misfit, use)] if values else []
-    if isinstance(misfit, GridMisfit) and (
-        size := next(filter(lambda size: fits(_sized(net, size)), _sizes(net)), None)
-    ):
-        ways.append(f"an image of {side(size)} px")
-    ways += [f"`{name}: {str(value).lower()}`" for name, value in working if name != key]
-    sentences = [_arithmetic(net, use.grid) if isinstance(misfit, GridMisfit) and use.grid else "", misfit.help]
-    return "; ".join(filter(None, [*sentences, f"use {_joined(ways)}" if ways else ""]))
+    options = [o for o in misfit.options[:OPTIONS] if trials.heals(complaint, _with(net, use, key, o))]
+    values = [f"{value:g}" for name, value in options if name == key][:SHOWN]
+    ways = [f"{key} {listed(values, 'or')}{_everywhere(net, misfit, use)}"] if values else []
+    how = ""
+    if isinstance(misfit, GridMisfit):
+        how = _arithmetic(net, use.grid) if use.grid else ""
+        sizes = (size for size in _sizes(net) if trials.heals(complaint, _sized(net, size)))
+        ways += [f"an image of {side(size)} px" for size in islice(sizes, 1)]
+    ways += [f"`{name}: {str(value).lower()}`" for name, value in options if name != key]
+    return "; ".join(filter(None, [how, misfit.help, f"use {_joined(ways)}" if ways else ""]))
 
 
 def _everywhere(net: Net, misfit: Misfit, use: Use) -> str:

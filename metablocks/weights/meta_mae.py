@@ -16,7 +16,7 @@ MAE = Publisher(
         *VIT_EMBEDDING,
         *transformer_blocks("blocks.{i}", "encoder.stages.0.blocks.{i}"),
         Rule("norm.*", "norm.*"),
-        Rule("mask_token", "mask_token"),
+        Rule("mask_token", "mask_token.token"),
         Rule("decoder_embed.*", "decoder.embed.*"),
         Rule("decoder_pos_embed", "decoder.embedding.position.table"),
         *transformer_blocks("decoder_blocks.{i}", "decoder.stages.0.blocks.{i}"),

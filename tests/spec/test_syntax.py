@@ -286,7 +286,7 @@ def test_text_up_to_one_mebibyte_is_read():
     assert plain(read("a: 1\n#" + "x" * (MEG - 6))) == {"a": 1}
 
 
-@pytest.mark.parametrize("loader", {syntax.LOADER, yaml.SafeLoader})
+@pytest.mark.parametrize("loader", dict.fromkeys((syntax.LOADER, yaml.SafeLoader)))
 def test_the_tree_is_the_same_without_libyaml(monkeypatch, loader):
     fast = read(SWIN)
     monkeypatch.setattr(syntax, "LOADER", loader)
