@@ -17,23 +17,47 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from metablocks.api import (
         InputError as InputError,
+    )
+    from metablocks.api import (
         MetablocksError as MetablocksError,
+    )
+    from metablocks.api import (
         MissingError as MissingError,
+    )
+    from metablocks.api import (
         Network as Network,
+    )
+    from metablocks.api import (
         Plan as Plan,
+    )
+    from metablocks.api import (
         Spec as Spec,
+    )
+    from metablocks.api import (
         SpecError as SpecError,
+    )
+    from metablocks.api import (
         StoreError as StoreError,
+    )
+    from metablocks.api import (
         build as build,
+    )
+    from metablocks.api import (
         load_weights as load_weights,
+    )
+    from metablocks.api import (
         measure as measure,
+    )
+    from metablocks.api import (
         plan as plan,
+    )
+    from metablocks.api import (
         read as read,
     )
 
 __version__ = "0.1.0"
-_PUBLIC = ("InputError", "MetablocksError", "MissingError", "Network", "Plan", "Spec", "SpecError", "StoreError")
-_PUBLIC += ("build", "load_weights", "measure", "plan", "read")
+_ERRORS = ("InputError", "MetablocksError", "MissingError", "SpecError", "StoreError")
+_PUBLIC = (*_ERRORS, "Network", "Plan", "Spec", "build", "load_weights", "measure", "plan", "read")
 
 
 class _Package(ModuleType):

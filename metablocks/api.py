@@ -27,20 +27,20 @@ Weights = str | Path | Mapping[str, Tensor]
 log = logging.getLogger("metablocks")
 
 
-def plan(source: str | Path | Spec, set: Edits = ()) -> Plan:  # noqa: A002
+def plan(source: str | Path | Spec, set: Edits = ()) -> Plan:
     """The plan of a spec: every size known, `params` and `macs` counted on first use. Raises `SpecError`."""
     return replace(plan_spec(_spec(source, set)), counter=count)
 
 
-def build(
+def build(  # noqa: PLR0913  (a promise to users)
     source: str | Path | Spec,
     weights: Weights | None = None,
     *,
-    set: Edits = (),  # noqa: A002
+    set: Edits = (),
     classes: int | None = None,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
-    compile: Compile = "none",  # noqa: A002
+    compile: Compile = "none",
     backend: str | Callable[..., Any] = "inductor",
 ) -> Network:
     """The network of a spec on `device`, in evaluation mode.
@@ -74,7 +74,7 @@ def load_weights(model: Network, source: Weights) -> None:
     model.load_state_dict(_fitting(checkpoint, publisher, model.plan, model.state_dict(), False))
 
 
-def _spec(source: str | Path | Spec, set: Edits) -> Spec:  # noqa: A002
+def _spec(source: str | Path | Spec, set: Edits) -> Spec:
     if not isinstance(source, Spec):
         return read(source, set)
     if assignments(set):

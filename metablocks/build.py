@@ -1,4 +1,4 @@
-"""Plan to module to compiled callable: construct on meta, materialise on the device, fill, compile each distinct block."""
+"""Plan to module to compiled callable: on meta, then storage on the device, values, a graph for each distinct block."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import nn
 
 from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError
 from metablocks.core.text import printable
-from metablocks.nets import Network, assemble, blocks
-from metablocks.parts.init import initialise
+from metablocks.nets import Network, assemble, blocks, initialise
 from metablocks.plan import Plan
 
 Compile = Literal["none", "block", "model"]
@@ -26,7 +25,7 @@ def build(
     weights: Mapping[str, torch.Tensor] | None = None,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
-    compile: Compile = "none",  # noqa: A002
+    compile: Compile = "none",
     backend: str | Callable[..., Any] = "inductor",
 ) -> Network:
     """The network of a plan on `device`, in evaluation mode, with `weights` (by our names) or freshly initialised.
@@ -75,7 +74,7 @@ def compile_network(model: Network, how: Compile, backend: str | Callable[..., A
     if how not in ("block", "model"):
         raise InputError(Fault(f"no way to compile called `{how}`", help="none, block or model"))
     if how == "model":
-        model.forward = _compiled(type(model).forward, backend).__get__(model)  # type: ignore[method-assign]
+        model.forward = _compiled(type(model).forward, backend).__get__(model)
         return
     compiled: dict[Any, Callable[..., Any]] = {}
     for kind, block in blocks(model):
@@ -88,17 +87,18 @@ def compile_network(model: Network, how: Compile, backend: str | Callable[..., A
 
 def once(model: Network) -> list[nn.Module]:
     """The parts besides blocks: each is a graph of its own."""
-    found = [model.encoder.stem]
-    found += [stage.downsample for stage in model.encoder.stages if stage.downsample is not None]
-    return found + [head for head in (getattr(model, "head", None),) if head is not None]
+    downsamples = (getattr(stage, "downsample", None) for stage in model.encoder.stages)
+    found = (model.encoder.stem, *downsamples, getattr(model, "head", None))
+    return [module for module in found if module is not None]
 
 
-def _compiled(forward: types.FunctionType, backend: str | Callable[..., Any]) -> Callable[..., Any]:
+def _compiled(forward: Callable[..., Any], backend: str | Callable[..., Any]) -> Callable[..., Any]:
     """`forward` compiled as one graph of static shapes.
 
     torch counts recompiles by code object, and all blocks share one: a copy gives each kind its own budget.
     """
-    code = forward.__code__.replace(co_name=f"{forward.__name__}")
+    assert isinstance(forward, types.FunctionType)
+    code = forward.__code__.replace()
     copy = types.FunctionType(code, forward.__globals__, forward.__name__, forward.__defaults__, forward.__closure__)
     return torch.compile(copy, fullgraph=True, dynamic=False, backend=backend)
 
@@ -140,7 +140,8 @@ def device_of(name: str | torch.device) -> torch.device:
     except RuntimeError:
         raise InputError(Fault(f"no device called `{name}`", help="cpu, cuda, cuda:1 or mps")) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise MissingError(Fault(f"no device `{name}`: {torch.cuda.device_count()} CUDA devices here", help="--device cpu"))
+        here = torch.cuda.device_count()
+        raise MissingError(Fault(f"no device `{name}`: {here} CUDA devices here", help="--device cpu"))
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise MissingError(Fault("no device `mps` here", help="--device cpu"))
     return device

@@ -33,7 +33,7 @@ def main() -> None:
 
     answer(phase="importing torch")
     from metablocks.bench.environment import environment
-    from metablocks.bench.measure import measure_case
+    from metablocks.bench.measuring import measure_case
     from metablocks.bench.record import to_data
 
     found = environment(case.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -29,6 +30,8 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 ok, 1 failed, 2 bad input, 3 files, 4 some cases failed, 6 missing here."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("metablocks").setLevel(logging.INFO)
     try:
         app(standalone_mode=True)
     except MetablocksError as error:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from metablocks.plan import Plan, StagePlan
 
 Weights = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="a publisher's checkpoint")]
-How = Annotated[str, typer.Option("--compile", help="none, block (each distinct block once) or model")]
+How = Annotated[
+    Literal["none", "block", "model"], typer.Option("--compile", help="block: each distinct block; model: one graph")
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, float64")]
 
 
-def build(
+def build(  # noqa: PLR0913  (each is an option of the command)
     source: SpecName,
     weights: Weights = None,
     sets: Sets = [],  # noqa: B006
@@ -60,7 +62,7 @@ def _run(model: Network, how: str) -> dict[str, float]:
     stem = model.plan.encoder.stem
     parameter = next(model.parameters())
     image = torch.randn(1, stem.channels, *stem.image, device=parameter.device, dtype=parameter.dtype)
-    times = {}
+    times: dict[str, float] = {}
     with torch.inference_mode(), compiling():
         for name in ("first_call_s", "forward_s"):
             with progress("compiling and running" if how != "none" and not times else "running"):

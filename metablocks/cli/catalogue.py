@@ -72,7 +72,8 @@ def _explain(name: str, as_json: bool) -> None:
         raise InputError(Fault(f"no mixer called `{printable(name)}`", help=hint))
     rows = setting_rows(found.settings)
     if as_json:
-        print_json({"name": name, "settings": [dict(zip(("key", "default", "what"), row, strict=True)) for row in rows]})
+        settings = [{"key": key, "default": default, "what": what} for key, default, what in rows]
+        print_json({"name": name, "settings": settings})
         return
     path = finder.path_of(name)
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) if path else None

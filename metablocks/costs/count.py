@@ -10,6 +10,7 @@ from metablocks.costs import store
 from metablocks.costs.nouns import Cost, Costs
 from metablocks.plan import Plan
 
+
 def count(plan: Plan) -> Costs:
     """The costs of a plan; each distinct part is counted once and remembered, on disk too."""
     rows: dict[str, Cost] = {}

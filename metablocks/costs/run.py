@@ -16,15 +16,15 @@ from metablocks.plan import Part, nouns
 FREE = frozenset(
     # elementwise, norm, softmax, pooling, copies, views and index arithmetic are free by convention
     """
-    _log_softmax _safe_softmax _native_batch_norm_legit _softmax _to_copy _unsafe_view abs add addcmul alias amax amin any arange
-    argsort as_strided avg_pool2d bernoulli bitwise_and bitwise_or cat clamp clamp_min clone constant_pad_nd
+    _log_softmax _native_batch_norm_legit _safe_softmax _softmax _to_copy _unsafe_view abs add addcmul alias amax amin
+    any arange argsort as_strided avg_pool2d bernoulli bitwise_and bitwise_or cat clamp clamp_min clone constant_pad_nd
     copy_ cos cumsum detach div empty empty_like eq erf exp expand expm1 fill_ floor full full_like gather ge gelu gt
     index index_select le leaky_relu lift_fresh linalg_vector_norm log log1p log2 logical_and logical_not lt masked_fill
     max maximum mean min minimum mul native_dropout native_group_norm native_layer_norm ne neg new_zeros ones ones_like
     permute pow rand rand_like reciprocal relu repeat repeat_interleave reshape roll rsqrt rsub scalar_tensor scatter
     select sigmoid sign silu sin slice slice_scatter softplus sort split split_with_sizes sqrt squeeze stack sub sum t
     tanh topk transpose tril triu unbind unfold unsqueeze var var_mean view where zeros zeros_like
-    """.split()
+    """.split()  # noqa: SIM905
 )
 
 
@@ -46,10 +46,10 @@ class _Unknown(TorchDispatchMode):
     """Names every operation that is neither counted nor free."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: set[str] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet = func._overloadpacket
         own = packet._qualified_op_name.partition("::")
         if packet not in flop_registry and not (own[0] == "aten" and own[2] in FREE) and own[0] != "prim":
@@ -81,5 +81,3 @@ def _(part: nouns.MaskPlan) -> list[tuple[int, ...]]:
 @input_shapes.register
 def _(part: nouns.DownsamplePlan | nouns.LinearPlan) -> list[tuple[int, ...]]:
     return [(part.grid.tokens, part.dims[0])]
-
-

@@ -15,12 +15,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from metablocks.costs.nouns import Cost
 from metablocks.plan import BlockKind, Part
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_ROOMS = ("core", "kernels", "parts", "mixers", "nets", "costs")
+_ROOMS = ("core", "parts", "mixers", "nets", "costs")
 
 
 def load(parts: Iterable[Part]) -> dict[Part, Cost]:
@@ -46,7 +47,7 @@ def save(costs: Mapping[Part, Cost]) -> None:
         os.replace(file.name, path)
 
 
-def _read() -> dict[str, dict[str, object]]:
+def _read() -> dict[str, dict[str, Any]]:
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(_path().read_text())
         return known if isinstance(known, dict) else {}

@@ -126,7 +126,7 @@ class WindowAttention(Mixer):
         """The bias table as in the original: truncated normal, deviation 0.02."""
         nn.init.trunc_normal_(self.bias_table, std=0.02)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         if any(self.sizes.padding):
             x = F.pad(x, (0, 0, 0, 1))  # the row of zeros that stands for all padding
         # windows of one image that differ in their mask are folded into the heads, so that no mask is copied for images

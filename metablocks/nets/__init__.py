@@ -9,6 +9,7 @@ from metablocks.nets.masked_autoencoder import MaskedAutoencoder, Reconstruction
 from metablocks.nets.network import Network
 from metablocks.nets.stack import Stage
 from metablocks.parts.block import Block
+from metablocks.parts.init import initialise
 from metablocks.plan import BlockKind, Plan
 
 NETS: dict[str, type[Network]] = {"classifier": Classifier, "masked_autoencoder": MaskedAutoencoder}
@@ -26,4 +27,4 @@ def blocks(model: Network) -> Iterator[tuple[BlockKind, Block]]:
             yield from module.kinds()
 
 
-__all__ = ["Classifier", "MaskedAutoencoder", "Network", "Reconstruction", "assemble", "blocks"]
+__all__ = ["Classifier", "MaskedAutoencoder", "Network", "Reconstruction", "assemble", "blocks", "initialise"]

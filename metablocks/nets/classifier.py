@@ -34,6 +34,9 @@ class Classifier(Network):
         maps = []
         for stage in self.encoder.stages:
             x = stage(x)
-            grid = stage.plan.grid
-            maps.append(x[:, grid.prefix :].unflatten(1, (grid.height, grid.width)).permute(0, 3, 1, 2))
-        return maps
+            maps.append(x)
+        grids = [plan.grid for plan in self.plan.stages]
+        return [
+            x[:, grid.prefix :].unflatten(1, (grid.height, grid.width)).permute(0, 3, 1, 2)
+            for x, grid in zip(maps, grids, strict=True)
+        ]

@@ -14,6 +14,7 @@ from metablocks.core.grid import Grid
 from metablocks.nets.network import Network
 from metablocks.nets.parts import Embedding, module
 from metablocks.nets.stack import Encoder, Stage
+from metablocks.parts.position import MaskToken
 from metablocks.plan.nouns import DecoderPlan, MaskPlan, Plan
 
 EPS = 1e-6
@@ -36,6 +37,8 @@ class Reconstruction(NamedTuple):
 
 
 class MaskedAutoencoder(Network):
+    mask_token: MaskToken
+
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         assert plan.decoder is not None and plan.norm is not None
@@ -44,7 +47,7 @@ class MaskedAutoencoder(Network):
         self.encoder = Encoder(plan.encoder)
         self.norm = module(plan.norm)
         self.decoder = Decoder(plan.decoder)
-        self.mask_token = module(plan.decoder.mask)
+        self.mask_token = module(plan.decoder.mask)  # type: ignore[assignment]
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Reconstruction:
         """Images (B, channels, H, W) and noise (B, U), whose smallest values stay visible, to a `Reconstruction`."""

@@ -35,7 +35,7 @@ def _(part: nouns.BlockKind) -> nn.Module:
     found = mixers.find(part.mixer.name)
     assert found is not None
     mixer = Branch(part.residual, found.module(part.mixer.sizes))
-    return Block(part.grid, mixer, part.mlp and Branch(part.residual, ChannelMlp(part.mlp)))
+    return Block(part.grid, mixer, Branch(part.residual, ChannelMlp(part.mlp)) if part.mlp else None)
 
 
 @module.register

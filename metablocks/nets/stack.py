@@ -20,7 +20,7 @@ class Stage(nn.Module):
         self.downsample = module(plan.downsample) if plan.downsample else None
         self.embedding = module(plan.embedding)
         self.blocks = nn.ModuleList(module(block.kind) for block in plan.blocks)
-        for block, planned in zip(self.blocks, plan.blocks, strict=True):
+        for block, planned in zip(self._blocks(), plan.blocks, strict=True):
             block.set_drop_rate(planned.drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,8 +33,11 @@ class Stage(nn.Module):
 
     def kinds(self) -> Iterator[tuple[BlockKind, Block]]:
         """Each block with what makes it distinct."""
-        for block, planned in zip(self.blocks, self.plan.blocks, strict=True):
+        for block, planned in zip(self._blocks(), self.plan.blocks, strict=True):
             yield planned.kind, block
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
 
 
 class Encoder(nn.Module):

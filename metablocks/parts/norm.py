@@ -58,6 +58,8 @@ class NoNorm(Norm, name="none"):
 class TokenGroupNorm(nn.Module):
     """Group norm of tokens: (B, N, C) to the same shape, statistics over N and the channels of a group."""
 
+    bias: nn.Parameter | None
+
     def __init__(self, dim: int, settings: GroupNorm) -> None:
         super().__init__()
         self.groups, self.eps = settings.groups, settings.eps

@@ -16,7 +16,12 @@ classes: 10
 stem: {patch_embed: {patch: 8}}
 prefix: [class, {registers: {count: 2}}]
 position: learned
-block: {norm: {layer_norm: {eps: 1e-6}}, mixer: {attention: {heads: 2}}, mlp: {ratio: 2}, layer_scale: 1e-5, res_scale: 1}
+block:
+  norm: {layer_norm: {eps: 1e-6}}
+  mixer: {attention: {heads: 2}}
+  mlp: {ratio: 2}
+  layer_scale: 1e-5
+  res_scale: 1
 stages: [{dim: 64, depth: 2}]
 head: {norm: layer_norm, pool: class}
 """
@@ -83,7 +88,8 @@ def test_a_masked_autoencoder_trains_on_its_own_noise_and_on_a_given_one(text):
 
 def test_a_hierarchical_network_learns_from_replaced_tokens():
     text = REPLACE.replace("mixer: pooling", "mixer: {window_attention: {window: 4, heads: 2, shift: half}}")
-    text = text.replace("stages: [{dim: 16, depth: 2}]}", "downsample: patch_merging, stages: [{dim: 16, depth: 2}, {dim: 32, depth: 2}]}")
+    two = "downsample: patch_merging, stages: [{dim: 16, depth: 2}, {dim: 32, depth: 2}]}"
+    text = text.replace("stages: [{dim: 16, depth: 2}]}", two)
     model = mb.build(text)
     out = model(torch.randn(1, 2, 32, 16))
     assert out.pred.shape == (1, 8, 8 * 8 * 2)

@@ -24,7 +24,7 @@ head: {pool: mean}
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
     """Runs a command in an empty folder; returns its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)

@@ -21,7 +21,9 @@ stem: {patch_embed: {patch: 4, norm: layer_norm}}
 downsample: patch_merging
 block: {norm: layer_norm, mlp: {ratio: 2}}
 stages:
-  - {dim: 16, depth: 4, mixer: [{window_attention: {window: 4, heads: 2}}, {window_attention: {window: 4, heads: 2, shift: half}}]}
+  - dim: 16
+    depth: 4
+    mixer: [{window_attention: {window: 4, heads: 2}}, {window_attention: {window: 4, heads: 2, shift: half}}]
   - {dim: 32, depth: 2, mixer: spatial_mlp}
 head: {norm: layer_norm, pool: mean}
 """
