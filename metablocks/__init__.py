@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _ERRORS = ("InputError", "MetablocksError", "MissingError", "SpecError", "StoreError")
+_LIGHT = {"read": "metablocks.spec", "Spec": "metablocks.spec", **dict.fromkeys(_ERRORS, "metablocks.core.errors")}
 _PUBLIC = (*_ERRORS, "Network", "Plan", "Spec", "build", "load_weights", "measure", "plan", "read")
 
 
@@ -74,7 +75,8 @@ sys.modules[__name__].__class__ = _Package
 def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module `metablocks` has no attribute `{name}`")
-    return getattr(importlib.import_module("metablocks.api"), name)
+    home = _LIGHT.get(name, "metablocks.api")
+    return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:

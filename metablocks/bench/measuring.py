@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from metablocks.bench import clock, memory, summary
+from metablocks.bench import clock, contention, memory, summary
 from metablocks.bench.case import Case
 from metablocks.bench.record import Figures, Record, failed
 from metablocks.bench.subject import planned
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 CALM = "close other programs, or raise --seconds"
+FOREIGN = 0.1  # share of the processors that other programs may take without a warning
 SPREAD = 0.1  # rounds that differ by more than this share of their median are warned about
 
 
@@ -43,6 +44,8 @@ class Timed:
     warm: clock.WarmUp
     calls: int
     rounds: tuple[float, ...]
+    foreign: float | None
+    """The share of the processors that other programs took meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,8 @@ def _figures(case: Case, plan: Plan, tell: Tell) -> tuple[Figures, tuple[str, ..
         build_s=first.build_s,
         first_call_s=first.call_s,
         latency_first_call_s=latency_first,
+        foreign_cpu_share=many.foreign,
+        latency_foreign_cpu_share=single.foreign,
         peak_memory_bytes=peak,
         peak_memory_method=method,
         worker_peak_memory_bytes=worker_peak - before if worker_peak and before else None,
@@ -144,7 +149,9 @@ def _timed(timer: clock.Clock, call: clock.Call, seconds: float, told: tuple[str
     warm = timer.warm_up(call, seconds)
     tell(f"timing {what}")
     calls = calls or clock.calls_per_round(warm.call_s, seconds)
-    return Timed(what, warm, calls, tuple(timer.rounds(call, seconds, calls)))
+    before = contention.usage()
+    rounds = timer.rounds(call, seconds, calls)
+    return Timed(what, warm, calls, tuple(rounds), contention.foreign_share(before, contention.usage()))
 
 
 def _first(case: Case, plan: Plan, images: Any, tell: Tell) -> First:
@@ -222,6 +229,11 @@ def _warnings(timed: tuple[Timed, ...], figures: Figures) -> tuple[str, ...]:
         f"{one.what}: not steady after {one.warm.calls} calls in {one.warm.seconds:.1f} s; {CALM}"
         for one in timed
         if not one.warm.steady
+    ]
+    told += [
+        f"{one.what}: other programs took {units.percent(one.foreign)} of the processors meanwhile; close them"
+        for one in timed
+        if one.foreign is not None and one.foreign > FOREIGN
     ]
     spread = (figures.images_per_s_q3 - figures.images_per_s_q1) / figures.images_per_s
     if spread > SPREAD:

@@ -32,6 +32,9 @@ class Figures:
     first_call_s: float
     """The first call at the batch: compiles, where the case compiles."""
     latency_first_call_s: float
+    foreign_cpu_share: float | None = None
+    """Of the processors, while batches were timed; `latency_...` while single images were. 0 to 1."""
+    latency_foreign_cpu_share: float | None = None
     compile_s: float | None = None
     """The first call less a steady one."""
     compiled_graphs: int | None = None

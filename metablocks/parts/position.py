@@ -7,13 +7,15 @@ zero. Registers: Darcet et al. 2023, arXiv:2309.16588.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import Misfit
-from metablocks.core.settings import Choice, Size
+from metablocks.core.settings import Choice
 
 
 class Prefix(Choice, kind="prefix"):
@@ -28,7 +30,9 @@ class ClassToken(Prefix, name="class"):
 
 
 class Registers(Prefix, name="registers"):
-    count: Size = Field(examples=[4], description="number of learned tokens that no head reads")
+    count: Annotated[int, Field(ge=1, le=1024)] = Field(
+        examples=[4], description="number of learned tokens that no head reads"
+    )
 
     @property
     def tokens(self) -> int:

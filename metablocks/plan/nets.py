@@ -31,7 +31,7 @@ def plan(spec: Spec) -> Plan:
             raise SpecError(Fault(wrong, spec.at((*path, "stages")), help=f"at most {MAX_BLOCKS:,} blocks"))
     made, ledger = _draft(spec.net)
     if ledger.complaints:
-        trials = Trials(spec.net, _causes)
+        trials = Trials(spec.net, ledger.complaints, _causes)
         raise SpecError(*(_fault(spec, complaint, trials) for complaint in ledger.complaints))
     return replace(made, name=spec.name)
 

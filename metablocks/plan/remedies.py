@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Sequence as List
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -25,17 +26,28 @@ BLOCKS = 20_000  # planned in all trials together, half a second
 
 
 class Trials:
-    """Other nets in place of `net`, planned to see whether a complaint is gone and no new one has come."""
+    """Other nets in place of `net`, planned to see which complaints are gone, and that no new one has come."""
 
-    def __init__(self, net: Net, causes: Callable[[Net], set[Hashable]]) -> None:
+    def __init__(self, net: Net, complaints: List[Complaint], causes: Callable[[Net], set[Hashable]]) -> None:
         self.net = net
         self._causes = cache(causes)  # several complaints try the same sizes of the image
-        self._spoilt = causes(net)
+        self._told = {complaint.cause for complaint in complaints}
+        self._of_grid = {complaint.cause for complaint in complaints if isinstance(complaint.misfit, GridMisfit)}
         self._left = BLOCKS // sum(stage.depth for _, stack in stacks(net) for stage in stack.stages)
 
-    def heals(self, complaint: Complaint, other: Net | None) -> bool:
+    def heals(self, complaint: Complaint, option: tuple[str, Any]) -> bool:
+        """Whether an option makes up for one complaint."""
+        use, key = complaint.use, complaint.misfit.key
+        other = _with(self.net, use, key, option) if use and key else None
+        return other is not None and self._leaves(other, self._told - {complaint.cause})
+
+    def sizes(self) -> Iterator[tuple[int, int]]:
+        """Sizes of the image that make up for all complaints about grids, nearest first."""
+        return (size for size in _sizes(self.net) if self._leaves(_sized(self.net, size), self._told - self._of_grid))
+
+    def _leaves(self, other: Net, allowed: set[Hashable]) -> bool:
         self._left -= 1
-        return self._left > 0 and other is not None and self._causes(other) <= self._spoilt - {complaint.cause}
+        return self._left > 0 and self._causes(other) <= allowed
 
 
 def help_for(complaint: Complaint, trials: Trials) -> str:
@@ -44,14 +56,13 @@ def help_for(complaint: Complaint, trials: Trials) -> str:
     if use is None:
         return misfit.help
     key = misfit.key or ""
-    options = [o for o in misfit.options[:OPTIONS] if trials.heals(complaint, _with(net, use, key, o))]
+    options = [option for option in misfit.options[:OPTIONS] if trials.heals(complaint, option)]
     values = [f"{value:g}" for name, value in options if name == key][:SHOWN]
     ways = [f"{key} {listed(values, 'or')}{_everywhere(net, misfit, use)}"] if values else []
     how = ""
     if isinstance(misfit, GridMisfit):
         how = _arithmetic(net, use.grid) if use.grid else ""
-        sizes = (size for size in _sizes(net) if trials.heals(complaint, _sized(net, size)))
-        ways += [f"an image of {side(size)} px" for size in islice(sizes, 1)]
+        ways += [f"an image of {side(size)} px" for size in islice(trials.sizes(), 1)]
     ways += [f"`{name}: {str(value).lower()}`" for name, value in options if name != key]
     return "; ".join(filter(None, [how, misfit.help, f"use {_joined(ways)}" if ways else ""]))
 

@@ -105,14 +105,21 @@ class _Reader:
             cls = self.chosen(kind, Scalar(entry.key, entry.key, entry.key_place))
             inner = entry.value
             if isinstance(inner, Scalar) and inner.value is None:
-                wrong = f"`{printable(entry.key)}:` has no settings"
-                help = f"write `{printable(entry.key)}` alone, or settings behind the colon"
-                return self.fault(Fault(wrong, entry.key_place, help=help))
+                return self.nothing(cls, entry)
             return cls if cls is BROKEN else self.settings(cls, inner, entry.key_place)
         if isinstance(node, Scalar):
             cls = self.chosen(kind, node)
             return cls if cls is BROKEN else self.settings(cls, Mapping((), node.place), node.place)
         return self.fault(words.no_choice(kind, node))
+
+    def nothing(self, cls: Any, entry: Entry) -> Any:
+        """`{name: }`: the keys that must be there are missing, or the colon is one too many."""
+        if cls is BROKEN:
+            return BROKEN
+        if any(field.is_required() for field in cls.model_fields.values()):
+            return self.settings(cls, Mapping((), entry.key_place), entry.key_place)
+        name = printable(entry.key)
+        return self.fault(Fault(f"`{name}:` has no settings", entry.key_place, help=f"write `{name}` alone"))
 
     def settings(self, cls: type[Settings], node: Node, owner: Place) -> Any:
         """The settings in a mapping; faults of the whole are placed at `owner`."""

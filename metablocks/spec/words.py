@@ -189,6 +189,8 @@ def _value_help(cls: type[Settings], key: str, item: Any) -> str:
         return str(help)
     if isinstance(item["input"], str) and NUMBERISH.fullmatch(item["input"]):
         return "write a plain decimal number, without quotes, units or separators"
+    if item["type"] == "bool_type" and item["input"] in ("true", "false"):
+        return "write it without quotes"
     return _meaning(cls, key)
 
 

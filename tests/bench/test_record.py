@@ -39,7 +39,7 @@ def test_json_is_strict_where_a_number_is_none(record: Record) -> None:
 
 def test_every_key_of_a_quantity_names_its_unit(record: Record) -> None:
     data = to_data(record)
-    units = ("_s", "_per_s", "_q1", "_q3", "_bytes")
+    units = ("_s", "_per_s", "_q1", "_q3", "_bytes", "_share")
     plain = {"schema", "batch", "seconds", "params", "macs", "flops", "calls_per_round"}
     numbers = {key for key, value in data.items() if isinstance(value, int | float)}
     assert {key for key in numbers - plain if not key.endswith(units)} == set()
