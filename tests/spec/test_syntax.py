@@ -1,16 +1,13 @@
 import math
-import os
 import time
 
 import pytest
 import yaml
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from metablocks.core.errors import Fault, InputError, MetablocksError, Source, SpecError, StoreError
+from metablocks.core.errors import Source, SpecError
 from metablocks.spec import syntax
-from metablocks.spec.syntax import parse, read_source
-from metablocks.spec.tree import Mapping, Scalar, locate, plain
+from metablocks.spec.syntax import parse
+from metablocks.spec.tree import Scalar, locate, plain
 
 SWIN = """# Swin-T
 net: classifier
@@ -293,121 +290,3 @@ def test_the_tree_is_the_same_without_libyaml(monkeypatch, loader):
     assert read(SWIN) == fast
     for text in ("a: [1", "a: 'x", "a: b: c", "a: @", "a: 1\nb\nc: 2", "a: 1\n- b", "a: *", "a: 'b' c"):
         assert "this is not YAML" not in faults(text)[0].message
-
-
-def check(text):
-    """That `text` is a tree, or an error in our words that a terminal can show."""
-    told = None
-    try:
-        root = read(text)
-    except SpecError as error:
-        told = error
-    if told is None:
-        assert isinstance(root, Mapping)
-        return
-    assert all(line.isprintable() for line in str(told).split("\n"))
-    for fault in told.faults:
-        assert 1 <= fault.place.line <= len(fault.place.source.lines)
-        assert 1 <= fault.place.column <= len(fault.place.source.line(fault.place.line)) + 1
-        assert "this is not YAML" not in fault.message
-
-
-MARKS = st.sampled_from(list("ab10:-[]{},&*!|>'\"%@`#?~<= \t\n\r\\.$\ufeff\u00a0\x00"))
-
-
-@given(st.text(st.characters()) | st.text(MARKS))
-@example("? !\n- |")
-@example("!\n")
-@example("---\n#")
-@example("a: x\n \u00a0")
-@example("a: !x\n\n")
-@example("!b\t[  ")
-def test_any_text_is_a_tree_or_a_spec_error(text):
-    check(text)
-
-
-@given(st.integers(0, len(SWIN)), st.integers(0, 9), st.text(MARKS, max_size=4))
-def test_any_damage_to_a_spec_leaves_a_tree_or_a_spec_error(at, cut, put):
-    check(SWIN[:at] + put + SWIN[at + cut :])
-
-
-@pytest.mark.parametrize("length", range(len(SWIN)))
-def test_a_file_cut_anywhere_is_a_tree_or_a_spec_error(length):
-    check(SWIN[:length])
-
-
-# files
-
-
-def refused(path, kind=InputError):
-    with pytest.raises(MetablocksError) as caught:
-        parse(read_source(path))
-    assert isinstance(caught.value, kind)
-    return str(caught.value)
-
-
-def test_a_file_is_read_as_its_name_and_text(tmp_path):
-    path = tmp_path / "a b.yaml"
-    path.write_bytes(b"\xef\xbb\xbfa: 1\r\n")
-    source = read_source(path)
-    assert (source.name, plain(parse(source))) == (str(path), {"a": 1})
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
-        (b"\x1f\x8b\x08\x00", "a gzip file"),
-        (b"PK\x03\x04" + b"\0" * MEG, "a zip archive"),
-        (b"\x7fELF\x02", "a program"),
-        (b"\x80\x04\x95", "a Python pickle"),
-        ("a: 1".encode("utf-16"), "the file is UTF-16"),
-        ("a: 1".encode("utf-16-le"), "looks like UTF-16"),
-        ("a: 1\nname: é\n".encode("latin-1"), "byte 0xe9 at offset 11"),
-        (b"a: \xc0\xaf", "not UTF-8"),
-        (b"a: \xed\xa0\x80", "not UTF-8"),
-        (b"#" * (MEG + 1), "larger than 1 MiB"),
-        (b"", "the spec is empty"),
-    ],
-)
-def test_a_file_that_is_not_a_text_is_told_as_what_it_is(tmp_path, data, words):
-    path = tmp_path / "spec.yaml"
-    path.write_bytes(data)
-    assert words in refused(path, SpecError)
-
-
-def test_the_first_byte_that_is_not_utf_8_has_its_place(tmp_path):
-    path = tmp_path / "spec.yaml"
-    path.write_bytes("日: 1\nname: é\n".encode()[:-3] + b"\xe9\n")
-    text = refused(path)
-    assert f"{path}:2:7" in text
-    assert "`é` in Latin-1" in text
-
-
-def test_what_is_no_file_is_refused_at_once(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    assert "is not a regular file" in refused(tmp_path / "pipe")
-    assert "is not a regular file" in refused("/dev/zero")
-    assert "is a folder" in refused(tmp_path)
-    assert "there is no file" in refused(tmp_path / "none.yaml")
-    assert "there is no file" in refused(tmp_path / "none.yaml" / "deeper")
-    assert "there is no file" in refused("a\0b")
-    assert "\x1b" not in refused("a\x1b[1m")
-
-
-def test_a_file_that_cannot_be_read_is_a_matter_of_the_store(tmp_path, monkeypatch):
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert refused(tmp_path / "loop", StoreError).startswith("error: cannot read")
-    assert "too long" in refused("x" * 5000, StoreError)
-    path = tmp_path / "spec.yaml"
-    path.write_text("a: 1")
-
-    def deny(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", deny)
-    assert "Permission denied" in refused(path, StoreError)
-
-
-def test_a_fault_without_a_place_still_reads():
-    assert str(SpecError(Fault("no"))) == "error: no"
