@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import logging
 import os
 import sys
@@ -30,8 +32,12 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 ok, 1 failed, 2 bad input, 3 files, 4 some cases failed, 6 missing here."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot spell is no error
     logging.basicConfig(format="%(message)s")
     logging.getLogger("metablocks").setLevel(logging.INFO)
+    gc.disable()  # a quarter of the time of a command that imports torch, and no command lives long
     try:
         app(standalone_mode=True)
     except MetablocksError as error:
@@ -44,3 +50,5 @@ def main() -> None:
         # the reader of our output has gone: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        gc.enable()

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,11 +27,14 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 def planned(source: str, sets: Sequence[str], folders: Sequence[Path]) -> tuple[Spec, Plan]:
     """The spec and the plan that the arguments of a command name."""
-    from metablocks import api, spec
+    # not through the facade: it brings in the nets, the weights and the bench as well
+    from metablocks.costs import count
+    from metablocks.plan import plan
+    from metablocks.spec import read
 
     load_mixers(folders)
-    checked = spec.read(source, sets)
-    return checked, api.plan(checked)
+    checked = read(source, sets)
+    return checked, replace(plan(checked), counter=count)
 
 
 def load_mixers(folders: Sequence[Path]) -> None:
