@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 
 import pytest
@@ -29,3 +30,13 @@ def _cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(autouse=True)
+def _loose_mixers_are_forgotten():
+    """`--mixers` is for one process; here many tests share one."""
+    yield
+    finder = sys.modules.get("metablocks.mixers._finder")
+    if finder is not None:
+        finder._loose.clear()
+        finder._load.cache_clear()

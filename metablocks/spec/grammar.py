@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from metablocks import mixers
+from metablocks.core.errors import InputError
 from metablocks.core.mixer import MixerSettings
 from metablocks.core.settings import Choice, Pair, Positive, Rate, Settings, Size, fault
 from metablocks.parts.block import Order
@@ -37,9 +39,14 @@ def names(kind: type[Choice]) -> list[str]:
 
 
 def table(cls: type[Choice]) -> dict[str, type[Choice]]:
-    """Name to settings class, for all choices of the kind of `cls`."""
+    """Name to settings class, for all choices of the kind of `cls`; a mixer file that cannot be used is left out."""
     kind = MixerSettings if issubclass(cls, MixerSettings) else cls
-    return {name: found for name in names(kind) if (found := find(kind, name))}
+    found: dict[str, type[Choice]] = {}
+    for name in names(kind):
+        with suppress(InputError):
+            choice = find(kind, name)
+            found |= {name: choice} if choice else {}
+    return found
 
 
 class Block(Settings):

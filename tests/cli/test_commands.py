@@ -185,6 +185,15 @@ def test_a_mixer_file_that_cannot_be_used_is_told(run, tmp_path, text, told):
     assert "Traceback" not in err
 
 
+def test_a_broken_mixer_that_nobody_names_spoils_nothing(run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "spoilt.py").write_text("x = (")
+    assert run("check", "tiny.yaml", "--mixers", "mine")[0] == 0
+    code, _, err = run("check", "tiny.yaml", "--mixers", "mine", "--set", "stages.0.mixer={pooling: {head_dim: 8}}")
+    assert code == 2
+    assert "`head_dim` belongs to attention or window_attention" in err
+
+
 def test_a_loose_mixer_cannot_take_the_name_of_a_shipped_one(run, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "pooling.py").write_text(LOOSE)
