@@ -136,9 +136,11 @@ def explain_compile_error(error: BaseException) -> MetablocksError | None:
 def device_of(name: str | torch.device) -> torch.device:
     """The device by its name; raises `MissingError` where this machine has none."""
     try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(Fault(f"no device called `{name}`", help="cpu, cuda, cuda:1 or mps")) from None
+        device: torch.device | None = torch.device(name)
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(Fault(f"no device called `{name}`", help="cpu, cuda, cuda:1 or mps"))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         here = torch.cuda.device_count()
         raise MissingError(Fault(f"no device `{name}`: {here} CUDA devices here", help="--device cpu"))
@@ -149,8 +151,7 @@ def device_of(name: str | torch.device) -> torch.device:
 
 def dtype_of(name: str | torch.dtype) -> torch.dtype:
     """The dtype by its name."""
-    if isinstance(name, torch.dtype):
-        return name
-    if name not in DTYPES:
+    found = name if name in DTYPES.values() else DTYPES.get(str(name))
+    if not isinstance(found, torch.dtype):
         raise InputError(Fault(f"no dtype called `{name}`", help=", ".join(DTYPES)))
-    return DTYPES[name]
+    return found

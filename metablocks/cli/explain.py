@@ -48,14 +48,15 @@ def explain(source: SpecName, sets: Sets = [], folders: Folders = [], as_json: J
     """One line per block, with every derived number."""
     load_mixers(folders)
     spec, plan = planned(source, sets, ())
-    lines = list(_lines(plan))
+    lines, total = list(_lines(plan)), plan.costs.total
     if as_json:
-        print_json({"name": plan.name, "digest": spec.digest, "blocks": [_data(line, plan) for line in lines]})
+        told = {"params": total.params, "macs": total.macs, "convention": plan.costs.convention}
+        blocks = [_data(line, plan) for line in lines]
+        print_json({"name": plan.name, "digest": spec.digest, "blocks": blocks, **told})
         return
-    total = plan.costs.total
     print(headline(plan))
     columns = ("part", "what", "tokens", "width", "drop path", "parameters", "MACs")
-    rows = [(line.part, line.what, line.grid, str(line.dim), line.drop, *_cost(line, plan)) for line in lines]
+    rows = [(line.part, line.what, line.grid, str(line.dim), _rate(line.drop), *_cost(line, plan)) for line in lines]
     rows.append(("total", "", "", "", "", units.count(total.params), units.count(total.macs)))
     print_table(columns, rows, "llrrrrr", last=True)
     print(plan.costs.convention)
@@ -70,7 +71,7 @@ class Line:
     what: str
     grid: str
     dim: int
-    drop: str
+    drop: float | None
     parts: tuple[Any, ...]
 
 
@@ -87,6 +88,10 @@ def tell_unknown(plan: Plan) -> None:
         print(f"MACs are unknown: no count for {', '.join(unknown)}", file=sys.stderr)
 
 
+def _rate(drop: float | None) -> str:
+    return "" if drop is None else f"{drop:.3f}"
+
+
 def _cost(line: Line, plan: Plan) -> tuple[str, str]:
     from metablocks.costs import total
 
@@ -99,31 +104,31 @@ def _data(line: Line, plan: Plan) -> dict[str, Any]:
 
     cost = total(plan.costs.parts[part] for part in line.parts)
     own = {"part": line.part, "what": line.what, "tokens": line.grid, "width": line.dim}
-    return own | {"drop_path": line.drop or None, "params": cost.params, "macs": cost.macs}
+    return own | {"drop_path": line.drop, "params": cost.params, "macs": cost.macs}
 
 
 def _lines(plan: Plan) -> Iterator[Line]:
     encoder = plan.encoder
     what = ", ".join([describe(encoder.stem.stem), *_embedded(encoder.embedding)])
     grid = encoder.embedding.grid
-    yield Line("stem", what, str(grid), encoder.stem.dim, "", (encoder.stem, encoder.embedding))
+    yield Line("stem", what, str(grid), encoder.stem.dim, None, (encoder.stem, encoder.embedding))
     yield from _stages("", plan.stages)
     if plan.norm:
-        yield Line("norm", describe(plan.norm.norm), str(plan.norm.grid), plan.norm.dim, "", (plan.norm,))
+        yield Line("norm", describe(plan.norm.norm), str(plan.norm.grid), plan.norm.dim, None, (plan.norm,))
     if plan.head:
         head = plan.head
         names = [describe(head.head.norm), f"pool {head.head.pool}", describe(head.head.pool_norm)]
         what = ", ".join([name for name in names if name != "none"] + [f"linear {head.classes}"])
-        yield Line("head", what, str(head.grid), head.dim, "", (head,))
+        yield Line("head", what, str(head.grid), head.dim, None, (head,))
     if plan.decoder:
         decoder = plan.decoder
         what = ", ".join([f"linear {decoder.embed.dims[1]}", "mask token", *_embedded(decoder.embedding)])
         embedded = (decoder.embed, decoder.mask, decoder.embedding)
-        yield Line("decoder", what, str(decoder.embedding.grid), decoder.embed.dims[1], "", embedded)
+        yield Line("decoder", what, str(decoder.embedding.grid), decoder.embed.dims[1], None, embedded)
         yield from _stages("decoder.", decoder.stages)
         what = f"{describe(decoder.norm.norm)}, linear {decoder.predict.dims[1]}"
         predict = (decoder.norm, decoder.predict)
-        yield Line("predict", what, str(decoder.predict.grid), decoder.predict.dims[1], "", predict)
+        yield Line("predict", what, str(decoder.predict.grid), decoder.predict.dims[1], None, predict)
 
 
 def _embedded(embedding: Any) -> list[str]:
@@ -135,13 +140,13 @@ def _stages(prefix: str, stages: tuple[StagePlan, ...]) -> Iterator[Line]:
         row = f"{prefix}stages.{index}"
         if stage.downsample:
             what = describe(stage.downsample.downsample)
-            yield Line(f"{row}.downsample", what, str(stage.grid), stage.dim, "", (stage.downsample,))
+            yield Line(f"{row}.downsample", what, str(stage.grid), stage.dim, None, (stage.downsample,))
         if stage.embedding.position.name != "none":
             what = describe(stage.embedding.position)
-            yield Line(f"{row}.position", what, str(stage.grid), stage.dim, "", (stage.embedding,))
+            yield Line(f"{row}.position", what, str(stage.grid), stage.dim, None, (stage.embedding,))
         for place, block in enumerate(stage.blocks):
-            drop = f"{block.drop_path:.3f}"
-            yield Line(f"{row}.{place}", _block(block), str(stage.grid), stage.dim, drop, (block.kind,))
+            what = _block(block)
+            yield Line(f"{row}.{place}", what, str(stage.grid), stage.dim, block.drop_path, (block.kind,))
 
 
 def _block(block: BlockPlan) -> str:
@@ -150,7 +155,7 @@ def _block(block: BlockPlan) -> str:
     numbers = {
         name: value
         for name, value in kind.mixer.numbers().items()
-        if name not in ("dim", "grid") and value is not None and value not in ((0, 0), True)
+        if name not in ("dim", "grid") and value is not None and value is not True and value != (0, 0)
     }
     words = [kind.mixer.name, *(f"{name}={_number(value)}" for name, value in numbers.items())]
     return " ".join(words) + (f" | mlp {kind.mlp.hidden}" if kind.mlp else "")

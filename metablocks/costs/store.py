@@ -65,7 +65,7 @@ def _key(part: Part) -> str:
 
 def _ours(part: Part) -> bool:
     """Not a block whose mixer is another author's: its code may change under the same name."""
-    return not isinstance(part, BlockKind) or type(part.mixer.sizes).__module__.startswith("metablocks.")
+    return not isinstance(part, BlockKind) or part.mixer.ours
 
 
 @cache

@@ -30,7 +30,7 @@ class Classifier(Network):
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """One map (B, C, H, W) a stage, without prefix tokens and without the head's norm."""
-        x = self.encoder.embedding(self.encoder.stem(images))
+        x = self.encoder.embedding(self.encoder.patches(images))
         maps = []
         for stage in self.encoder.stages:
             x = stage(x)

@@ -31,7 +31,10 @@ class Reconstruction(NamedTuple):
     mask: Tensor
     """(B, N): 1 where the patch was masked, 0 where it was visible."""
     latent: Tensor
-    """(B, M, C): the encoder's tokens after its norm, prefix tokens first, then the kept patches in shuffled order."""
+    """(B, M, C): the encoder's tokens after its norm, prefix tokens first, then the patches.
+
+    Those that were kept, in shuffled order; where masked ones are replaced, all of them in place.
+    """
     ids_restore: Tensor
     """(B, U): where each unit went in the shuffled order."""
 
@@ -54,15 +57,17 @@ class MaskedAutoencoder(Network):
         if noise is None:
             units = self.mask.units[0] * self.mask.units[1]
             noise = torch.rand(images.shape[0], units, device=images.device)
-        shuffled = noise.argsort(1)
+        shuffled = noise.argsort(dim=1, stable=True)
         restore = shuffled.argsort(1)
         hidden = (restore >= self.mask.kept).to(images.dtype)
-        tokens = self._hide(self.encoder.stem(images), shuffled, hidden)
+        tokens = self._hide(self.encoder.patches(images), shuffled, hidden)
         latent = self.norm(self.encoder.run(self.encoder.embedding.prepend(tokens)))
         pred = self.decoder(self._fill(self.decoder.embed(latent), restore))
         mask = self._spread(hidden, self.decoder.grid)
-        loss = ((pred - self.target(images)) ** 2).mean(-1)
-        return Reconstruction((loss * mask).sum() / mask.sum(), pred, mask, latent, restore)
+        # a sum over a batch overflows half precision
+        exact = torch.promote_types(images.dtype, torch.float32)
+        loss = ((pred.to(exact) - self.target(images.to(exact))) ** 2).mean(-1)
+        return Reconstruction((loss * mask).sum() / mask.sum(dtype=exact), pred, mask, latent, restore)
 
     def target(self, images: Tensor) -> Tensor:
         """Images to the values of their patches (B, N, V), each patch normalised where the spec says so."""

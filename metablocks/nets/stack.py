@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from metablocks.core.errors import Fault, InputError
 from metablocks.nets.parts import Embedding, module
 from metablocks.parts.block import Block
 from metablocks.plan.nouns import BlockKind, EncoderPlan, StagePlan
@@ -47,12 +48,22 @@ class Encoder(nn.Module):
 
     def __init__(self, plan: EncoderPlan) -> None:
         super().__init__()
+        self.plan = plan
         self.stem = module(plan.stem)
         self.embedding = module(plan.embedding)  # type: ignore[assignment]
         self.stages = nn.ModuleList(Stage(stage) for stage in plan.stages)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.run(self.embedding(self.stem(images)))
+        return self.run(self.embedding(self.patches(images)))
+
+    def patches(self, images: Tensor) -> Tensor:
+        """The stem's tokens. Raises `InputError` for images of another shape than was planned."""
+        stem = self.plan.stem
+        if tuple(images.shape[1:]) != (stem.channels, *stem.image):
+            given = " x ".join(map(str, images.shape))
+            wanted = f"B x {stem.channels} x {stem.image[0]} x {stem.image[1]}"
+            raise InputError(Fault(f"images of {given}, where this network takes {wanted}", help="set image.size"))
+        return self.stem(images)
 
     def run(self, tokens: Tensor) -> Tensor:
         """Tokens that are embedded through all stages."""

@@ -88,7 +88,7 @@ class Block(nn.Module):
 
 def drop_path(x: Tensor, rate: Tensor) -> Tensor:
     """Zeroes whole images of (B, N, C) with chance `rate` and scales the others to keep the mean."""
-    keep = 1 - rate
+    keep = 1 - rate.float()  # a small rate would be lost beside 1 in half precision
     kept = torch.rand(x.shape[0], 1, 1, device=x.device) < keep
     return x * (kept / keep).to(x.dtype)
 

@@ -32,9 +32,5 @@ class ClassifierHead(nn.Module):
         self.fc = nn.Linear(dim, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classify(self.norm(x))
-
-    def classify(self, x: Tensor) -> Tensor:
-        """Normed tokens (B, N, C) to (B, classes)."""
-        pooled = x[:, self.tokens].mean(1, keepdim=True)  # one token, for norms over tokens
+        pooled = self.norm(x)[:, self.tokens].mean(1, keepdim=True)  # one token, for norms over tokens
         return self.fc(self.pool_norm(pooled)).squeeze(1)

@@ -30,7 +30,14 @@ def _truncated(std: float) -> Fill:
 
 def _lecun(tensor: Tensor) -> None:
     """Truncated normal of variance 1 / fan_in; the divisor makes up for the cut at two deviations."""
-    init.trunc_normal_(tensor, std=math.sqrt(1 / tensor[0].numel()) / 0.87962566103423978, a=-2, b=2)
+    std = math.sqrt(1 / tensor[0].numel()) / 0.87962566103423978
+    init.trunc_normal_(tensor, std=std, a=-2 * std, b=2 * std)
+
+
+def _each_third(tensor: Tensor) -> None:
+    """Xavier for query, key and value apart, which the original keeps as three layers."""
+    for part in tensor.chunk(3):
+        init.xavier_uniform_(part)
 
 
 def _as_linear(tensor: Tensor) -> None:
@@ -51,6 +58,7 @@ INITS: dict[InitName, tuple[tuple[str, Fill | None], ...]] = {
         ("*prefix.*", init.zeros_),
         ("*stem.*", _lecun),
         ("head.fc.weight", init.zeros_),
+        ("*.qkv.weight", _each_third),
         ("*.weight", init.xavier_uniform_),
     ),
     "mixer": (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from metablocks.core.grid import Grid
@@ -49,10 +50,11 @@ class DownsamplePlan:
 
 @dataclass(frozen=True)
 class MixerPlan:
-    """`sizes` is what the mixer's settings resolved to."""
+    """`sizes` is what the mixer's settings resolved to; `ours` is false for a mixer of another author."""
 
     name: str
     sizes: Any
+    ours: bool
 
     def numbers(self) -> dict[str, Any]:
         """Every derived number by name."""
@@ -164,8 +166,9 @@ class Plan:
         """The stages of a classifier, or of the encoder of a masked autoencoder."""
         return self.encoder.stages
 
-    @property
+    @cached_property
     def costs(self) -> Any:
+        """What the counter says, counted on first use."""
         if self.counter is None:
             raise TypeError("this plan was made without a counter: use metablocks.plan")
         return self.counter(self)

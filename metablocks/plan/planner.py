@@ -158,7 +158,8 @@ class Planner:
         assert isinstance(settings, MixerSettings) and grid
         self.admit(use.owner, settings, grid)
         with self.ledger.using(use):
-            return MixerPlan(settings.name, settings.resolve(dim, grid))
+            ours = type(settings).__module__.startswith("metablocks.")
+            return MixerPlan(settings.name, settings.resolve(dim, grid), ours)
         return None
 
 

@@ -1,4 +1,4 @@
-"""The mappings of the language above the parts: nets, stacks of stages, blocks. Design: one table in the README."""
+"""The mappings of the language above the parts: nets, stacks of stages, blocks."""
 
 from __future__ import annotations
 

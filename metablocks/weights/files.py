@@ -19,8 +19,8 @@ OTHERS = {
     b"\x1f\x8b": ("a gzip file", "unpack it first"),
     b"\xfd7zXZ": ("an xz file", "unpack it first"),
     b"\x89HDF": ("an HDF5 file, as Keras writes", "give a safetensors, PyTorch or NumPy file"),
-    b"\x89PNG": ("a picture", "pictures go to `--image`"),
-    b"\xff\xd8\xff": ("a picture", "pictures go to `--image`"),
+    b"\x89PNG": ("a picture", "give a safetensors, PyTorch or NumPy file"),
+    b"\xff\xd8\xff": ("a picture", "give a safetensors, PyTorch or NumPy file"),
     b"\x7fELF": ("a program", "give a safetensors, PyTorch or NumPy file"),
 }
 

@@ -136,6 +136,26 @@ def _names(model, parameters):
     return [names[id(p)] for p in parameters]
 
 
+def test_the_variance_of_lecun_and_of_each_of_query_key_and_value_is_the_published_one():
+    torch.manual_seed(0)
+    jax = mb.build(TINY, set=["init=vit_jax"]).state_dict()
+    stem = jax["encoder.stem.proj.weight"]
+    assert stem.std() * 192**0.5 == pytest.approx(1, rel=0.03)
+    assert stem.abs().max() <= 2 / 0.8796 / 192**0.5 + 1e-6
+    query = jax["encoder.stages.0.blocks.0.mixer.op.qkv.weight"][:64]
+    assert query.abs().max() == pytest.approx((6 / 128) ** 0.5, rel=0.01)
+
+
+def test_images_of_another_size_are_refused_in_words():
+    with pytest.raises(mb.InputError, match="images of 1 x 3 x 64 x 64, where this network takes B x 3 x 32 x 32"):
+        mb.build(TINY)(torch.randn(1, 3, 64, 64))
+
+
+def test_the_loss_of_a_large_batch_does_not_overflow_half_precision():
+    model = mb.build(DROP, dtype="float16")
+    assert model(20 * torch.randn(64, 2, 32, 16, dtype=torch.float16)).loss.isfinite()
+
+
 def test_dtype_and_seed_are_as_asked():
     torch.manual_seed(3)
     first = mb.build(TINY, dtype="bfloat16")
@@ -151,6 +171,11 @@ def test_a_device_that_is_not_there_is_told():
     assert caught.value.exit_code == 6
     with pytest.raises(mb.InputError, match="no device called `gpu`"):
         device_of("gpu")
+    for other in ("xla", "meta", None):
+        with pytest.raises(mb.InputError, match="no device called"):
+            device_of(other)
+    with pytest.raises(mb.InputError, match=r"no dtype called `torch.int32`"):
+        dtype_of(torch.int32)
     with pytest.raises(mb.InputError, match="no dtype called `fp8`"):
         dtype_of("fp8")
     with pytest.raises(mb.InputError, match="no way to compile called `all`"):
