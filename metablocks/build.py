@@ -133,6 +133,13 @@ def explain_compile_error(error: BaseException) -> MetablocksError | None:
     return None
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or the machine, has no more memory."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
 def device_of(name: str | torch.device) -> torch.device:
     """The device by its name; raises `MissingError` where this machine has none."""
     try:

@@ -245,11 +245,13 @@ def _warnings(timed: tuple[Timed, ...], figures: Figures) -> tuple[str, ...]:
 
 def explain(error: BaseException, case: Case) -> tuple[str, str]:
     """A word for the kind of failure, and a sentence for the user."""
+    from metablocks.build import out_of_memory
+
     if isinstance(error, CaseFailedError):
         return error.failure, error.reason
     if isinstance(error, MetablocksError):
         return "missing" if isinstance(error, MissingError) else "error", _sentence(error)
-    if _out_of_memory(error):
+    if out_of_memory(error):
         return "out_of_memory", f"out of memory at batch {case.batch}; use a smaller --batch"
     if isinstance(error, SystemExit):
         return "error", f"the network's code ended the process: SystemExit({printable(str(error.code))})"
@@ -263,11 +265,3 @@ def explain(error: BaseException, case: Case) -> tuple[str, str]:
 def _sentence(error: MetablocksError) -> str:
     fault = error.faults[0]
     return f"{fault.message}; {fault.help}" if fault.help else fault.message
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -13,6 +13,7 @@ import typer
 from metablocks.cli.common import Folders, Json, Sets, SpecName, load_mixers, print_json, print_table, progress
 from metablocks.cli.explain import describe, headline, tell_unknown
 from metablocks.core import units
+from metablocks.core.errors import Fault, MetablocksError
 
 if TYPE_CHECKING:
     from metablocks.costs import Costs
@@ -39,14 +40,20 @@ def build(  # noqa: PLR0913  (each is an option of the command)
 ) -> None:
     """Build a network, run one forward pass, and print its stages with what they cost."""
     from metablocks import api
+    from metablocks.build import out_of_memory
 
     load_mixers(folders)
     times = {}
     start = time.perf_counter()
-    with progress("building"):
-        model = api.build(source, weights, set=sets, device=device, dtype=dtype, compile=how)
-        times["build_s"] = time.perf_counter() - start
-    times |= _run(model, how)
+    try:
+        with progress("building"):
+            model = api.build(source, weights, set=sets, device=device, dtype=dtype, compile=how)
+            times["build_s"] = time.perf_counter() - start
+        times |= _run(model, how)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise MetablocksError(Fault("out of memory", help="use a smaller network, image or dtype")) from error
     if as_json:
         print_json(_data(model.plan, times))
     else:

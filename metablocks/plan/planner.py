@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import cycle
+from typing import Any
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import GridMisfit, MixerSettings
-from metablocks.core.text import listed
+from metablocks.core.mixer import GridMisfit, Misfit, MixerSettings
+from metablocks.core.text import listed, printable
 from metablocks.parts.block import Residual
 from metablocks.parts.downsample import Downsample, NoDownsample
 from metablocks.parts.norm import Norm
@@ -159,7 +160,7 @@ class Planner:
         self.admit(use.owner, settings, grid)
         with self.ledger.using(use):
             ours = type(settings).__module__.startswith("metablocks.")
-            return MixerPlan(settings.name, settings.resolve(dim, grid), ours)
+            return MixerPlan(settings.name, _sizes(settings, dim, grid, ours), ours)
         return None
 
 
@@ -185,3 +186,16 @@ def _check_budget(what: str, size: tuple[int, int], unit: str, most: int) -> Non
     if count > most:
         wrong = f"{what} of {size[0]} x {size[1]} is {count:,} {unit}"
         raise GridMisfit(wrong, f"at most {most:,} {unit}", "size" if unit == "pixels" else None)
+
+
+def _sizes(settings: MixerSettings, dim: int, grid: Grid, ours: bool) -> Any:
+    """The sizes of a mixer. What goes wrong in another author's code is told as a fault of the spec that names it."""
+    try:
+        sizes = settings.resolve(dim, grid)
+        hash(sizes)
+    except Exception as error:
+        if ours or isinstance(error, Misfit):
+            raise
+        wrong = f"mixer `{settings.name}` cannot be sized: {type(error).__name__}: {printable(str(error))}"
+        raise Misfit(wrong, "its `resolve` returns a frozen dataclass of plain numbers, or raises Misfit") from error
+    return sizes

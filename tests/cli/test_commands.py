@@ -185,6 +185,25 @@ def test_a_mixer_file_that_cannot_be_used_is_told(run, tmp_path, text, told):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("body", ["return 1 / 0", "return [dim]"])
+def test_a_mixer_that_cannot_be_sized_is_told(run, tmp_path, body):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "unsized.py").write_text(LOOSE.replace("return Sizes(self.share)", body))
+    code, _, err = run("explain", "tiny.yaml", "--mixers", "mine", "--set", "stages.0.mixer=unsized")
+    assert code == 2
+    assert "mixer `unsized` cannot be sized" in err
+
+
+def test_a_machine_without_memory_is_told(run, monkeypatch):
+    def allocate(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("metablocks.api.build", allocate)
+    code, _, err = run("build", "tiny.yaml", "--compile", "none")
+    assert code == 1
+    assert err.startswith("error: out of memory")
+
+
 def test_a_broken_mixer_that_nobody_names_spoils_nothing(run, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "spoilt.py").write_text("x = (")
