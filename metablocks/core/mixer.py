@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.settings import Choice
+from metablocks.core.settings import Choice, fault
 
 
 class Misfit(Exception):  # noqa: N818
@@ -90,3 +90,12 @@ def near(key: str, given: int, *lengths: int) -> list[tuple[str, int]]:
     small = [size for size in range(1, isqrt(whole) + 1) if whole % size == 0]
     like = [size for size in {*small, *(whole // size for size in small)} if given <= 2 * size <= 4 * given]
     return [(key, size) for size in sorted(like, key=lambda size: (abs(size - given), size))]
+
+
+def check_heads(mixer: str, heads: int | None, head_dim: int | None, usual: int) -> None:
+    """For a validator: raises a fault unless one of the two is given. `usual` is the head width that is proposed."""
+    if heads is None and head_dim is None:
+        wrong = f"{mixer} needs `head_dim` or `heads`"
+        raise fault(wrong, f"add `head_dim: {usual}`, for one; the heads follow from the width")
+    if heads is not None and head_dim is not None:
+        raise fault(f"{mixer} takes `head_dim` or `heads`, not both", "the other follows from the width", "heads")

@@ -13,8 +13,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Mixer, MixerSettings, split_heads
-from metablocks.core.settings import Positive, Size, fault
+from metablocks.core.mixer import Mixer, MixerSettings, check_heads, split_heads
+from metablocks.core.settings import Positive, Size
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,7 @@ class Settings(MixerSettings):
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Settings:
-        if self.heads is None and self.head_dim is None:
-            raise fault(
-                "attention needs `head_dim` or `heads`", "add `head_dim: 64`, for one; the heads follow from the width"
-            )
-        if self.heads is not None and self.head_dim is not None:
-            raise fault("attention takes `head_dim` or `heads`, not both", "the other follows from the width", "heads")
+        check_heads("attention", self.heads, self.head_dim, 64)
         return self
 
     def resolve(self, dim: int, grid: Grid) -> Sizes:

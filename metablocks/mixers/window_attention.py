@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import GridMisfit, Mixer, MixerSettings, near, split_heads
+from metablocks.core.mixer import GridMisfit, Mixer, MixerSettings, check_heads, near, split_heads
 from metablocks.core.settings import NaturalPair, Pair, Positive, Size, fault
 from metablocks.core.text import side
 from metablocks.parts.windows import padding, relative_index, shift_mask, token_order, window_order
@@ -57,15 +57,7 @@ class Settings(MixerSettings):
 
     @model_validator(mode="after")
     def _go_together(self) -> Settings:
-        if self.heads is None and self.head_dim is None:
-            raise fault(
-                "window_attention needs `head_dim` or `heads`",
-                "add `head_dim: 32`, for one; the heads follow from the width",
-            )
-        if self.heads is not None and self.head_dim is not None:
-            raise fault(
-                "window_attention takes `head_dim` or `heads`, not both", "the other follows from the width", "heads"
-            )
+        check_heads("window_attention", self.heads, self.head_dim, 32)
         if self.shift != "half" and (self.shift[0] >= self.window[0] or self.shift[1] >= self.window[1]):
             wrong = f"a shift of {side(self.shift)} is not smaller than the window of {side(self.window)}"
             raise fault(wrong, "use `shift: half`, or a smaller one", "shift")

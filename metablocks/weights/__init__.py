@@ -11,7 +11,7 @@ from metablocks.weights.convert import Converted, convert
 from metablocks.weights.files import load_file
 from metablocks.weights.publishers import PUBLISHERS, recognise
 from metablocks.weights.rules import Publisher, Rule
-from metablocks.weights.settings import contradictions, implied
+from metablocks.weights.settings import contradictions
 
 __all__ = [
     "PUBLISHERS",
@@ -22,7 +22,6 @@ __all__ = [
     "checkpoint_of",
     "contradictions",
     "convert",
-    "implied",
     "load_file",
     "recognise",
 ]

@@ -8,15 +8,10 @@ from typing import Any
 
 from metablocks.core.errors import Fault, InputError
 from metablocks.core.text import listed
-from metablocks.weights.rules import Publisher, Value
+from metablocks.weights.rules import Publisher
 
 Place = tuple[str, Any]
 """A dotted path of the spec and the value there."""
-
-
-def implied(publisher: Publisher) -> tuple[tuple[str, Value], ...]:
-    """What the publisher's code fixes and no tensor shows, as (path, value) in the spec's language."""
-    return publisher.settings
 
 
 def contradictions(publisher: Publisher, spec: Mapping[str, Any]) -> list[str]:
