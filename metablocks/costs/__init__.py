@@ -1,6 +1,6 @@
-"""What a network costs: parameters and multiply-accumulates, for each part and in all."""
+"""What a network costs: parameters, multiply-accumulates and activations, for each part and in all."""
 
 from metablocks.costs.count import count
-from metablocks.costs.nouns import CONVENTION, Cost, Costs, total
+from metablocks.costs.nouns import ACTIVATIONS, CONVENTION, Cost, Costs, total
 
-__all__ = ["CONVENTION", "Cost", "Costs", "count", "total"]
+__all__ = ["ACTIVATIONS", "CONVENTION", "Cost", "Costs", "count", "total"]

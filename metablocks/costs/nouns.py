@@ -8,15 +8,23 @@ from dataclasses import dataclass
 from metablocks.plan import Part
 
 CONVENTION = "MACs of matrix products, convolutions and attention for one image; FLOPs = 2 x MACs"
+ACTIVATIONS = (
+    "activations are the elements of the outputs of matrix products, convolutions and attention for one image; "
+    "of fused attention those of its output, without its scores"
+)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """`frozen` are parameters that are not trained, part of `params`. `macs` is None where `unknown` is not empty."""
+    """`frozen` are parameters that are not trained, part of `params`.
+
+    `macs` and `activations` are None where `unknown`, the operations that a counter does not know, is not empty.
+    """
 
     params: int = 0
     frozen: int = 0
     macs: int | None = 0
+    activations: int | None = 0
     unknown: tuple[str, ...] = ()
 
     @property
@@ -25,9 +33,13 @@ class Cost:
         return None if self.macs is None else 2 * self.macs
 
     def __add__(self, other: Cost) -> Cost:
-        macs = None if self.macs is None or other.macs is None else self.macs + other.macs
-        unknown = tuple(sorted({*self.unknown, *other.unknown}))
-        return Cost(self.params + other.params, self.frozen + other.frozen, macs, unknown)
+        return Cost(
+            self.params + other.params,
+            self.frozen + other.frozen,
+            _sum(self.macs, other.macs),
+            _sum(self.activations, other.activations),
+            tuple(sorted({*self.unknown, *other.unknown})),
+        )
 
 
 @dataclass(frozen=True)
@@ -53,3 +65,7 @@ class Costs:
 
 def total(costs: Iterable[Cost]) -> Cost:
     return sum(costs, Cost())
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other

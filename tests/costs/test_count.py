@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import metablocks as mb
 from metablocks import mixers
 from metablocks.costs import count, store
+from metablocks.costs.run import count_module
 from metablocks.nets import assemble
 
 SMALL = """
@@ -27,32 +28,15 @@ stages:
   - {dim: 32, depth: 2, mixer: spatial_mlp}
 head: {norm: layer_norm, pool: mean}
 """
-MASKED = """
-net: masked_autoencoder
-image: {size: 32}
-mask: {ratio: 0.75}
-block: {norm: layer_norm, mlp: {ratio: 2}, mixer: {attention: {heads: 2}}}
-encoder: {stem: {patch_embed: {patch: 8}}, prefix: [class], position: sincos_2d, stages: [{dim: 16, depth: 2}]}
-decoder: {position: sincos_2d, stages: [{dim: 8, depth: 1}], norm: layer_norm}
-"""
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("METABLOCKS_CACHE", str(tmp_path))
-
-
-@pytest.mark.parametrize("text", [SMALL, MASKED], ids=["classifier", "masked autoencoder"])
-def test_the_sum_over_parts_is_the_count_of_the_whole_network(text):
-    plan = mb.plan(text)
+def test_the_sum_over_parts_is_the_count_of_the_whole_network(family, inputs_of):
     with torch.device("meta"):
-        model = assemble(plan).to("meta").eval()
-        image = torch.empty(1, 3, *plan.encoder.stem.image)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(image)
-    assert plan.macs == counter.get_total_flops() // 2
-    assert plan.params == sum(p.numel() for p in model.parameters())
-    assert plan.costs.total.frozen == sum(p.numel() for p in model.parameters() if not p.requires_grad)
+        model, inputs = assemble(family).to("meta").eval(), inputs_of(family)
+    assert count_module(model, inputs) == family.costs.total
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(*inputs)
+    assert family.macs == counter.get_total_flops() // 2
 
 
 def test_flops_are_two_for_each_multiply_accumulate():
@@ -118,6 +102,7 @@ def test_an_operation_that_no_counter_knows_makes_the_count_unknown_and_is_named
     mixers.add_folder(tmp_path)
     costs = count(mb.plan(SMALL, set=["stages.1.mixer=strange_fft"]))
     assert costs.macs is None
+    assert costs.total.activations is None
     assert any("fft" in name for name in costs.total.unknown)
     assert costs.rows["stages.0"].macs is not None
     assert store._read() != {}
