@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PROBE = "from metablocks.core import shipped as s; print(s.shipped_dir(), *s.shipped_names(), sep='\\n')"
+PROBES = {
+    "specs": "from metablocks.core import shipped as s; print(s.shipped_dir(), *s.shipped_names(), sep='\\n')",
+    "bench/suites": "from metablocks.core import shipped as s; print(s.suites_dir(), *s.suite_names(), sep='\\n')",
+}
+INSTALLED = {"specs": "metablocks/_specs", "bench/suites": "metablocks/_suites"}
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +41,9 @@ def files(folder: str) -> set[str]:
     return {path.as_posix() for path in found if "__pycache__" not in path.parts and not path.name.startswith(".")}
 
 
-def test_the_wheel_holds_the_package_and_the_specs_and_nothing_else(wheel: Path) -> None:
-    specs = {name.replace("specs/", "metablocks/_specs/", 1) for name in files("specs")}
-    assert contents(wheel) == files("metablocks") | specs
+def test_the_wheel_holds_the_package_the_specs_and_the_suites_and_nothing_else(wheel: Path) -> None:
+    data = {name.replace(folder, there, 1) for folder, there in INSTALLED.items() for name in files(folder)}
+    assert contents(wheel) == files("metablocks") | data
 
 
 def test_the_wheel_is_marked_as_typed(wheel: Path) -> None:
@@ -50,23 +54,25 @@ def test_the_wheel_holds_no_tests_and_no_results(wheel: Path) -> None:
     assert not [name for name in contents(wheel) if name.startswith(("tests/", "bench/")) or "test_" in name]
 
 
-def test_specs_are_found_in_the_wheel_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", PROBES)
+def test_specs_and_suites_are_found_in_the_wheel_from_an_empty_folder(wheel: Path, tmp_path: Path, folder: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     empty = tmp_path / "empty"
     empty.mkdir()
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    probe = [sys.executable, "-c", PROBE]
+    probe = [sys.executable, "-c", PROBES[folder]]
     done = subprocess.run(probe, cwd=empty, env=environment, capture_output=True, text=True, check=True)
-    folder, *names = done.stdout.splitlines()
-    assert Path(folder) == (tmp_path / "site/metablocks/_specs").resolve()
-    assert names == sorted(path.stem for path in (ROOT / "specs").glob("*.yaml"))
+    found, *names = done.stdout.splitlines()
+    assert Path(found) == (tmp_path / "site" / INSTALLED[folder]).resolve()
+    assert names == sorted(path.stem for path in (ROOT / folder).glob("*.yaml"))
 
 
-def test_specs_are_found_in_a_checkout() -> None:
+@pytest.mark.parametrize("folder", PROBES)
+def test_specs_and_suites_are_found_in_a_checkout(folder: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    probe = [sys.executable, "-c", PROBE]
+    probe = [sys.executable, "-c", PROBES[folder]]
     done = subprocess.run(probe, env=environment, capture_output=True, text=True, check=True)
-    folder, *names = done.stdout.splitlines()
-    assert Path(folder) == ROOT / "specs"
-    assert names == sorted(path.stem for path in (ROOT / "specs").glob("*.yaml"))
+    found, *names = done.stdout.splitlines()
+    assert Path(found) == ROOT / folder
+    assert names == sorted(path.stem for path in (ROOT / folder).glob("*.yaml"))

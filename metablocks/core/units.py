@@ -46,6 +46,11 @@ def rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.2f}"
 
 
+def ratio(value: float) -> str:
+    """A ratio, with three digits behind the point below ten: 1.034."""
+    return f"{value:.3f}" if value < 9.9995 else digits(value)
+
+
 def percent(value: float) -> str:
     """A share as percent, one digit below ten: 3.2 %, 15 %."""
     return f"{100 * value:.1f} %" if abs(value) < 0.0995 else f"{100 * value:.0f} %"

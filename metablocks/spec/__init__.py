@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def _source(source: str | Path) -> tuple[Source, str, bool]:
     if shipped is not None:
         return read_source(shipped), text, True
     path = Path(text)
-    if not path.exists() and path.suffix == "" and "/" not in text:
+    if not os.path.exists(path) and path.suffix == "" and "/" not in text:
         hint = did_you_mean(text, shipped_names()) or "`metablocks specs` lists the shipped ones"
         raise InputError(Fault(f"no spec called `{printable(text)}`, and no file of that name", help=hint))
     return read_source(path), path.stem, False

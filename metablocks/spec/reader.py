@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -21,6 +21,7 @@ from metablocks.spec.grammar import Net, OneOrMany, find, names
 from metablocks.spec.tree import Entry, Mapping, Node, Scalar, Sequence, plain
 from metablocks.spec.trouble import NO_SPACE, no_space
 
+S = TypeVar("S", bound=Settings)
 BROKEN: Any = object()
 """Stands for a value whose faults are told already."""
 
@@ -28,10 +29,13 @@ BROKEN: Any = object()
 def read_net(root: Mapping) -> Net:
     """The checked net of a tree. Raises `SpecError` with every independent fault."""
     reader = _Reader()
-    net = reader.net(root)
-    if reader.faults:
-        raise SpecError(*sorted(reader.faults, key=_where))
-    return typing.cast(Net, net)
+    return typing.cast(Net, reader.told(reader.net(root)))
+
+
+def read_as(cls: type[S], root: Mapping) -> S:
+    """The checked settings of a tree whose root holds the keys of `cls`. Raises as `read_net` does."""
+    reader = _Reader()
+    return typing.cast(S, reader.told(reader.settings(cls, root, root.place)))
 
 
 class _Reader:
@@ -41,6 +45,12 @@ class _Reader:
     def fault(self, fault: Fault) -> Any:
         self.faults.append(fault)
         return BROKEN
+
+    def told(self, value: Any) -> Any:
+        """The value, where no fault was found on the way to it."""
+        if self.faults:
+            raise SpecError(*sorted(self.faults, key=_where))
+        return value
 
     def net(self, root: Mapping) -> Any:
         """`net: name` stands beside the keys of the net, not around them."""
@@ -142,12 +152,14 @@ class _Reader:
         try:
             built = cls.model_validate({key: value for key, value in values.items() if key not in broken})
         except ValidationError as error:
-            by_key: dict[str, list[Any]] = {}  # a union reports each of its members
+            by_key: dict[tuple[Any, ...], list[Any]] = {}  # a union reports each of its members
             for item in error.errors(include_url=False):
-                by_key.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
+                by_key.setdefault(_owner(item["loc"]), []).append(item)
             # the whole is judged once its keys are mended
             told = broken | {""} if broken else broken
-            self.faults += [words.invalid(cls, items, node, owner) for key, items in by_key.items() if key not in told]
+            self.faults += [
+                words.invalid(cls, items, node, owner) for key, items in by_key.items() if key[0] not in told
+            ]
             return BROKEN
         return BROKEN if broken else built
 
@@ -163,6 +175,11 @@ def _where(fault: Fault) -> tuple[bool, int, int]:
     """The order of the text; flags come last."""
     place = fault.place
     return (place.source.flag, place.line, place.column) if place else (False, 0, 0)
+
+
+def _owner(loc: tuple[int | str, ...]) -> tuple[Any, ...]:
+    """The key that an error of pydantic is about, with the number of the item where it is about one of a list."""
+    return (str(loc[0]), *(step for step in loc[1:2] if isinstance(step, int))) if loc else ("",)
 
 
 def _many(field: FieldInfo) -> bool:

@@ -14,7 +14,7 @@ from metablocks.core.settings import Choice, Settings
 from metablocks.core.text import did_you_mean, listed, nearest, printable
 from metablocks.parts.head import Head
 from metablocks.parts.mlp import Mlp
-from metablocks.spec.grammar import Block, Image, Mask, Stage, names, table
+from metablocks.spec.grammar import Block, DropPath, Image, Mask, Net, Stack, Stage, names, table
 from metablocks.spec.tree import Entry, Mapping, Node, Scalar, Sequence
 
 SECTIONS: dict[str, type[Settings]] = {
@@ -25,6 +25,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "head": Head,
     "mask": Mask,
 }
+IN_A_NET: tuple[type[Settings], ...] = (Net, Stack, DropPath, *SECTIONS.values())
 KINDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -34,6 +35,7 @@ KINDS = {
     "tuple_type": "a list",
 }
 BOUNDS = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "above", "less_than": "below"}
+MEANT = {"gpu": "cuda"}  # words that are spelt nothing like the key
 NUMBERISH = re.compile(r"[-+.]?\d[\w.,:%+-]*")  # also with digits that are not ASCII
 
 
@@ -76,7 +78,8 @@ def unknown_keys(cls: type[Settings], unknown: List[Entry], given: Iterable[str]
     given = set(given)
     missing = [key for key, field in cls.model_fields.items() if field.is_required() and key not in given]
     for entry in unknown:
-        near = nearest(entry.key, cls.model_fields)
+        near = next((key for key in cls.model_fields if key == MEANT.get(entry.key)), None)
+        near = near or nearest(entry.key, cls.model_fields)
         meant = near if near not in given else None
         if meant:
             hint = f"did you mean `{meant}`?"
@@ -94,6 +97,8 @@ def _belongs(cls: type[Settings], key: str) -> str:
     if issubclass(cls, Choice) and cls.kind != "net":
         owners = [name for name, other in table(cls).items() if key in other.model_fields]
         return f"`{printable(key)}` belongs to {listed(owners, 'or')}" if owners else ""
+    if not issubclass(cls, IN_A_NET):
+        return ""
     section = next((name for name, section in SECTIONS.items() if key in section.model_fields), None)
     return f"`{key}` belongs in `{section}`" if section else ""
 
@@ -148,7 +153,8 @@ def invalid(cls: type[Settings], items: List[Any], node: Mapping, owner: Place) 
         help = f"write `{key}: {examples[0]}`" if examples else _meaning(cls, key)
         return Fault(f"missing key `{key}` in {label(cls)}", owner, help=help)
     name = label(cls) if entry.key_place is entry.value.place else key  # a bare value in place of its mapping
-    place, given = entry.value.place, found(entry.value)
+    wrong = _item(entry.value, item["loc"])
+    place, given = wrong.place, found(wrong)
     words = [word for item in items for word in _words(item)]
     other = next((item for item in items if item["type"] != "literal_error"), None)
     if other is None:
@@ -159,6 +165,12 @@ def invalid(cls: type[Settings], items: List[Any], node: Mapping, owner: Place) 
         return Fault(f"`{name}` must be {listed(words, 'or')}, found {given}", place, help=help)
     hint = did_you_mean(str(item["input"]), words) if isinstance(item["input"], str) else ""
     return Fault(f"`{name}` {_must_be(other)}, found {given}", place, hint, _value_help(cls, key, other))
+
+
+def _item(node: Node, loc: tuple[int | str, ...]) -> Node:
+    """The item that an error is about, where the value is a list of plain values."""
+    index = loc[1] if len(loc) > 1 else None
+    return node.items[index] if isinstance(node, Sequence) and isinstance(index, int) else node
 
 
 def _words(item: Any) -> list[str]:
