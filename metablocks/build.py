@@ -5,10 +5,12 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError
 from metablocks.core.text import printable
@@ -83,6 +85,15 @@ def compile_network(model: Network, how: Compile, backend: str | Callable[..., A
         block.forward = compiled[kind].__get__(block)  # type: ignore[method-assign]
     for module in once(model):
         module.forward = _compiled(type(module).forward, backend).__get__(module)
+
+
+def checkpoint_blocks(model: Network) -> None:
+    """Activation checkpointing: the backward pass runs each block again and keeps only its input. In place.
+
+    Chen et al. 2016, arXiv:1604.06174. After `compile_network`, so that what is checkpointed is the compiled block.
+    """
+    for _, block in blocks(model):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
 
 
 def once(model: Network) -> list[nn.Module]:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from metablocks.bench.subject import Subject
+
+MODES = ("infer", "train", "pretrain")
+COMPILES = ("none", "block", "model")
+DTYPES = ("float32", "bfloat16", "float16", "float64", "amp_bfloat16", "amp_float16")
+"""`amp_...`: weights in float32, autocast to the other; else weights and images are of the dtype."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """`seconds` of timed rounds for throughput and again for latency; after `limit_s` the worker is stopped."""
+    """`seconds` of timed rounds in each of `processes` workers, and as many for latency; each may take `limit_s`.
+
+    `checkpoint`: activation checkpointing of every block. `modules` are imported by the worker before the subject.
+    """
 
     subject: Subject
     mode: str = "infer"
@@ -18,12 +27,27 @@ class Case:
     dtype: str = "float32"
     device: str = "cpu"
     compile: str = "none"
+    channels_last: bool = False
+    checkpoint: bool = False
     seconds: float = 3.0
+    processes: int = 3
     limit_s: float = 900.0
+    memory_limit_bytes: int | None = None
+    modules: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
-        return f"{self.subject.name}, compile {self.compile}"
+        return f"{self.subject.name}, {self.compile}"
+
+    @property
+    def weights_dtype(self) -> str:
+        """The dtype of the weights and of the images."""
+        return "float32" if self.amp else self.dtype
+
+    @property
+    def amp(self) -> str | None:
+        """The dtype that autocast casts to, or None."""
+        return self.dtype.removeprefix("amp_") if self.dtype.startswith("amp_") else None
 
 
 def dump(case: Case) -> str:
@@ -33,7 +57,10 @@ def dump(case: Case) -> str:
 
 def load(text: str) -> Case:
     """The case that `dump` wrote."""
-    data = json.loads(text)
-    subject = data.pop("subject")
-    lists = {key: tuple(subject[key]) for key in ("edits", "mixers")}
-    return Case(Subject(**(subject | lists)), **data)
+    data = _frozen(json.loads(text))
+    subject = Subject(**_frozen(data.pop("subject")))
+    return Case(subject, **data)
+
+
+def _frozen(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

@@ -1,6 +1,7 @@
 """What a case came to. Dumb: a record cannot print; what was not measured is absent, never 0.
 
-In JSON a record is one flat object with units in its keys; keys without a value are left out.
+In JSON a record is one flat object with units in its keys; keys without a value are left out. `docs/records.md` tells
+what every key means.
 """
 
 from __future__ import annotations
@@ -13,91 +14,169 @@ from typing import Any
 
 from metablocks.bench.case import Case
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What was measured. Quartiles are of the rounds; a latency is of a batch of one image."""
+class Process:
+    """What one worker measured: raw times, and what stood around them. Rounds of a pair belong together by index."""
 
-    images_per_s: float
-    images_per_s_q1: float
-    images_per_s_q3: float
     rounds_s: tuple[float, ...]
+    """Seconds of each round of `calls_per_round` calls on a batch (of steps, where the mode trains)."""
     calls_per_round: int
-    latency_p50_s: float
-    latency_p90_s: float
-    latency_rounds_s: tuple[float, ...]
+    wall_s: float
+    """Of the loop in which these rounds were timed, with those of the partner in it."""
+    steady: bool
+    """Whether the warm-up ended because the times had become steady, and not because its time was over."""
+    warm_up_calls: int
+    warm_up_s: float
     build_s: float
     first_call_s: float
     """The first call at the batch: compiles, where the case compiles."""
-    latency_first_call_s: float
-    foreign_cpu_share: float | None = None
-    """Of the processors, while batches were timed; `latency_...` while single images were. 0 to 1."""
-    latency_foreign_cpu_share: float | None = None
+    latency_rounds_s: tuple[float, ...] = ()
+    """Seconds of each call with a single image."""
+    latency_first_call_s: float | None = None
+    parts_s: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Seconds of forward, backward and optimiser in steps that were timed apart from the rounds."""
     compile_s: float | None = None
     """The first call less a steady one."""
-    compiled_graphs: int | None = None
     compile_cache: str | None = None
     """cold: nothing was there; warm: everything came from the compiler's cache on disk; mixed."""
-    eager_difference: float | None = None
-    """Largest difference to the eager outputs, relative to the largest eager value."""
-    eager_difference_limit: float | None = None
-    peak_memory_bytes: int | None = None
-    peak_memory_method: str | None = None
+    foreign_cpu_share: float | None = None
+    """Of the processors, that other programs took while rounds were timed. 0 to 1."""
+    sensors: dict[str, Any] = field(default_factory=dict)
+    """Clocks, temperature, power and throttle reasons over the rounds, by name with units; what there was to read."""
     worker_peak_memory_bytes: int | None = None
     """Largest growth of the worker over what it held before the build: with the build and the compiler."""
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What the processes say together. Quartiles are of all rounds; `low` and `high` bound the median with 95 %."""
+
+    images_per_s: float
+    images_per_s_q1: float
+    images_per_s_q3: float
+    images_per_s_low: float | None = None
+    images_per_s_high: float | None = None
+    """None where there is one process: rounds within a process are not independent."""
+    latency_p50_s: float | None = None
+    latency_p90_s: float | None = None
+    latency_p99_s: float | None = None
+    forward_s: float | None = None
+    backward_s: float | None = None
+    optimiser_s: float | None = None
+    build_s: float | None = None
+    first_call_s: float | None = None
+    compile_cold_s: float | None = None
+    compile_warm_s: float | None = None
+    compiled_graphs: int | None = None
+    graph_breaks: int | None = None
+    recompiles: int | None = None
+    eager_difference: float | None = None
+    """Largest difference to the eager outputs, relative to the largest eager value."""
+    eager_difference_limit: float | None = None
+    flops_per_s: float | None = None
+    """FLOPs of the network in evaluation (three times those for a step that trains) times images_per_s."""
+    peak_memory_bytes: int | None = None
+    peak_memory_method: str | None = None
+    parameters_bytes: int | None = None
+    gradients_bytes: int | None = None
+    optimiser_bytes: int | None = None
+    activations_bytes: int | None = None
+    """What is left of the peak: activations and what an operation needs for itself."""
+    predicted_peak_memory_bytes: int | None = None
+    predicted_peak_memory_error: float | None = None
+    """(predicted - measured) / measured."""
+
+
+@dataclass(frozen=True)
 class Record:
-    """One row of the results: `figures` where `status` is ok, else `failure`, a word, and `reason`, a sentence."""
+    """One row of the results: `figures` where `status` is ok, else `failure`, a word, and `reason`, a sentence.
+
+    `verdict` of what is ok: valid; unstable, where a warning puts the times in doubt; invalid, where they cannot be.
+    Two records with one `pair` were measured round by round in turns, the `base` and the `other`.
+    """
 
     schema: int
     time: str
     status: str
     name: str
     subject: str
-    edits: tuple[str, ...]
-    spec: dict[str, Any]
-    spec_digest: str
+    kind: str
+    """spec, timm, torchvision, file"""
+    digest: str
+    """Of the resolved spec, the name of a peer, the source of a file."""
     mode: str
     batch: int
     dtype: str
     device: str
     compile: str
     seconds: float
+    run: str | None = None
+    pair: str | None = None
+    role: str | None = None
+    """base or other"""
+    verdict: str | None = None
+    channels_last: bool = False
+    checkpoint: bool = False
+    edits: tuple[str, ...] = ()
+    spec: dict[str, Any] | None = None
+    image: tuple[int, int] | None = None
+    """Height and width in pixels."""
     failure: str | None = None
     reason: str | None = None
     warnings: tuple[str, ...] = ()
     params: int | None = None
     macs: int | None = None
     flops: int | None = None
+    activations: int | None = None
+    """Elements of the outputs of matrix products, convolutions and attention, for one image."""
     unknown_ops: tuple[str, ...] = ()
     convention: str | None = None
     environment: dict[str, Any] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
+    """What the device reached beside this case: FLOPs a second of a product, bytes a second of a copy."""
     figures: Figures | None = None
+    processes: tuple[Process, ...] = ()
+    parts: tuple[dict[str, Any], ...] = ()
+    """Rows of `bench --per-block`: see `metablocks.bench.per_block`."""
 
 
-def failed(case: Case, time: str, failure: str, reason: str) -> Record:
-    """The record of a case of which nothing is known yet but that it failed."""
+Cell = tuple[object, ...]
+
+
+def cell(record: Record) -> Cell:
+    """What was asked for: two records of one cell are two measurements of the same thing."""
+    return (
+        *(record.subject, record.kind, record.digest, record.mode, record.batch, record.dtype, record.device),
+        *(record.compile, record.channels_last, record.checkpoint),
+    )
+
+
+def bare(case: Case, time: str) -> Record:
+    """The record of a case of which nothing is known yet: a failure until it is told otherwise."""
+    subject = case.subject
     return Record(
         schema=SCHEMA,
         time=time,
         status="failed",
-        name=case.subject.name,
-        subject=case.subject.given,
-        edits=case.subject.edits,
-        spec=case.subject.spec,
-        spec_digest=case.subject.digest,
+        name=subject.name,
+        subject=subject.given,
+        kind=subject.kind,
+        digest=subject.digest,
+        edits=subject.edits,
+        spec=subject.spec,
         mode=case.mode,
         batch=case.batch,
         dtype=case.dtype,
         device=case.device,
         compile=case.compile,
+        channels_last=case.channels_last,
+        checkpoint=case.checkpoint,
         seconds=case.seconds,
-        failure=failure,
-        reason=reason,
+        failure="error",
+        reason="not measured",
     )
 
 
@@ -105,16 +184,19 @@ def to_data(record: Record) -> dict[str, Any]:
     """The record as plain data: flat, without the keys that have no value."""
     data = {item.name: getattr(record, item.name) for item in dataclasses.fields(record) if item.name != "figures"}
     data |= dataclasses.asdict(record.figures) if record.figures else {}
-    return {key: _plain(value) for key, value in data.items() if value is not None}
+    data["processes"] = [_valued(dataclasses.asdict(process)) for process in record.processes]
+    return {key: _plain(value) for key, value in _valued(data).items()}
 
 
 def from_data(data: dict[str, Any]) -> Record:
     """The record of what `to_data` gave. Raises `ValueError` for anything else; keys that are not ours are left."""
     try:
+        data = _from_schema_1(data) if data.get("schema") == 1 else data
         own = _pick(Record, data)
+        own["processes"] = tuple(Process(**_pick(Process, process)) for process in data.get("processes", ()))
         figures = Figures(**_pick(Figures, data)) if data["status"] == "ok" else None
         return Record(**own, figures=figures)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a record: {error}") from error
 
 
@@ -123,9 +205,21 @@ def dumps(record: Record) -> str:
     return json.dumps(to_data(record), allow_nan=False)
 
 
+def _from_schema_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 had one process, whose times stood in the record itself, and nothing but specs."""
+    process = data | {"steady": True, "warm_up_calls": 0, "warm_up_s": 0.0, "wall_s": 0.0}
+    own = {"kind": "spec", "digest": data["spec_digest"], "processes": [process] if data["status"] == "ok" else []}
+    cold = {"compile_cold_s": data["compile_s"]} if data.get("compile_cache") == "cold" else {}
+    return data | own | cold
+
+
 def _pick(cls: type, data: dict[str, Any]) -> dict[str, Any]:
     names = {item.name for item in dataclasses.fields(cls)}
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in names}
+
+
+def _valued(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

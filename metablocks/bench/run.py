@@ -1,186 +1,126 @@
-"""Runs cases in fresh workers. Whatever a worker does (crash, hang, be killed, print), it ends in a record."""
+"""Runs cases in fresh workers, one alone or two in turns. Whatever a worker does, it ends in a record.
+
+Two workers hold the device at a time, and only one of them works: rounds are taken in the order A B B A or B A A B,
+drawn anew each time, so that drift of the machine hits both alike.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import selectors
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+import random
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metablocks.bench import clock
-from metablocks.bench.case import Case, dump
-from metablocks.bench.record import Record, failed, from_data
+from metablocks.bench.case import Case
+from metablocks.bench.hand import Watch
+from metablocks.bench.outcome import outcome
+from metablocks.bench.record import Record
 from metablocks.bench.subject import subject
-from metablocks.core.text import printable
+from metablocks.bench.trial import Trial
 
 if TYPE_CHECKING:
     from metablocks.spec import Spec
 
-ROOT = Path(__file__).resolve().parents[2]
-# -P and this: a file called random.py in the user's folder must not become a module of the worker
-BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from metablocks.bench.worker import main; main()"
-TAIL = 4096  # bytes of what the worker printed that are kept
-GRACE_S = 5.0  # for a worker to end by itself after its record
-ANSWER = 1 << 26  # bytes that an answer may have
-
-Watch = Callable[[str], None]
+TURNS = 10  # that single images take at the least: more than one call in each, for the first one pays for the change
+REWARMED = 10  # a round of so many calls can afford one before it that is not timed: the other has had the caches
 
 
-def measure(
+def measure(  # noqa: PLR0913  (a promise to users)
     source: str | Path | Spec,
     mode: str = "infer",
     batch: int = 8,
     device: str = "cpu",
     dtype: str = "float32",
     compile: str = "none",
+    processes: int = 3,
 ) -> Record:
-    """The record of one case, measured in a fresh worker. For edits, pass `read(source, set=...)` as the source.
+    """The record of one case, measured in fresh workers. For edits, pass `read(source, set=...)` as the source.
 
     A case that fails is a record too: see its `status`, `failure` and `reason`. Raises `SpecError` for a spec that
     does not read, `InputError` for a condition that does not exist, `MissingError` where the device is not there.
     """
-    from metablocks.bench.suite import Conditions, cases
+    from metablocks.bench.cells import cases
+    from metablocks.bench.conditions import Conditions
 
-    conditions = Conditions(mode=mode, batch=batch, device=device, dtype=dtype, compiles=(compile,))
-    return run(cases([subject(source)], conditions)[0])
-
-
-def run(case: Case, watch: Watch = lambda phase: None) -> Record:  # noqa: ARG005
-    """The record of a case, from a worker of its own. `watch` hears what the worker is doing."""
-    time = clock.stamp()
-    with _worker(case) as worker:
-        heard = _listen(worker, case, watch)
-        code = worker.process.poll()
-    if heard.record is not None:
-        return heard.record
-    failure, reason = _verdict(heard, code, case)
-    told = f"{reason}; it said: {_last_lines(heard.tail)}" if heard.tail.strip() else reason
-    return replace(failed(case, time, failure, told), environment=heard.environment)
+    conditions = Conditions((mode,), (batch,), device=device, dtypes=(dtype,), compiles=(compile,), processes=processes)
+    return run(cases([subject(source)], conditions))[0]
 
 
-@dataclass
-class _Worker:
-    """A running worker and the read end of the pipe on which it answers."""
-
-    process: subprocess.Popen[bytes]
-    answers: int
-
-
-@dataclass
-class _Heard:
-    """What a worker has told so far."""
-
-    phase: str = "starting"
-    environment: dict[str, Any] = field(default_factory=dict)
-    record: Record | None = None
-    garbage: bool = False
-    late: bool = False
-    tail: bytes = b""
-    pending: bytes = b""
-
-
-@contextmanager
-def _worker(case: Case) -> Iterator[_Worker]:
-    """A worker that has its case; it and all that it started are gone at the end."""
-    answers, theirs = os.pipe()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", BOOT, str(ROOT), str(theirs)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(theirs,),
-            start_new_session=True,  # Ctrl-C is for the parent to handle
-        )
-    except BaseException:
-        os.close(answers)
-        raise
-    finally:
-        os.close(theirs)
-    try:
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(f"{dump(case)}\n".encode())
-            process.stdin.flush()
-        yield _Worker(process, answers)
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        os.close(answers)
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()  # type: ignore[union-attr]
+def run(
+    cases: Sequence[Case],
+    watch: Watch = lambda phase: None,  # noqa: ARG005
+    run_id: str | None = None,
+    per_block: bool = False,
+) -> list[Record]:
+    """The records of one case, or of two that are measured in turns, the base first. `watch` hears what is going on."""
+    with ExitStack() as stack:
+        trials = [stack.enter_context(Trial(case, _named(case, cases, watch))) for case in cases]
+        for index in range(max(case.processes for case in cases)):
+            going = [trial for trial in trials if trial.failure is None and index < trial.case.processes]
+            if not going:
+                break
+            _together(going if index % 2 == 0 else going[::-1], per_block and index == 0)
+    records = [outcome(trial) for trial in trials]
+    pair = uuid.uuid4().hex[:12] if len(records) == 2 else None
+    roles = ("base", "other") if pair else (None,)
+    return [replace(record, run=run_id, pair=pair, role=role) for record, role in zip(records, roles, strict=True)]
 
 
-def _listen(worker: _Worker, case: Case, watch: Watch) -> _Heard:
-    """Hears a worker out: until it ends, has told its record and had time to end, or its time is over."""
-    heard, end = _Heard(), clock.now() + case.limit_s
-    assert worker.process.stdout is not None
-    printed = worker.process.stdout.fileno()
-    with selectors.DefaultSelector() as pipes:
-        pipes.register(worker.answers, selectors.EVENT_READ)
-        pipes.register(printed, selectors.EVENT_READ)
-        while True:
-            over = worker.process.poll() is not None
-            ready = pipes.select(0 if over else min(0.2, max(0.0, end - clock.now())))
-            for key, _ in ready:
-                data = os.read(key.fd, 1 << 16)
-                if not data:
-                    pipes.unregister(key.fd)
-                elif key.fd == printed:
-                    heard.tail = (heard.tail + data)[-TAIL:]
-                else:
-                    told = heard.record is not None
-                    _take(heard, data, watch)
-                    end = min(end, clock.now() + GRACE_S) if heard.record is not None and not told else end
-            # all that the worker wrote before its end has been read
-            if over and (not ready or not pipes.get_map()):
-                return heard
-            if clock.now() > end or heard.garbage:
-                heard.late = not heard.garbage
-                return heard
+def _together(trials: Sequence[Trial], per_block: bool) -> None:
+    """One process of each trial: prepared one after the other, timed in turns."""
+    with ExitStack() as stack:
+        for trial in trials:
+            trial.start(stack)
+        start = clock.now()
+        calls = _turns(trials, "batches")
+        wall_s = clock.now() - start
+        if trials[0].case.mode == "infer":
+            for trial in trials:
+                trial.prepare("singles")
+            _turns(trials, "singles")
+        for trial in trials:
+            trial.finish(calls.get(id(trial), 0), wall_s, per_block)
 
 
-def _take(heard: _Heard, data: bytes, watch: Watch) -> None:
-    """Adds what came on the pipe of answers, line by line."""
-    *lines, heard.pending = (heard.pending + data).split(b"\n")
-    heard.garbage = heard.garbage or len(heard.pending) > ANSWER
-    for line in lines:
-        try:
-            told = json.loads(line)
-            heard.environment = told.get("environment", heard.environment)
-            heard.record = from_data(told["record"]) if "record" in told else heard.record
-        except (ValueError, AttributeError):
-            heard.garbage = True
-            return
-        if "phase" in told:
-            heard.phase = str(told["phase"])
-            watch(heard.phase)
+def _turns(trials: Sequence[Trial], what: str) -> dict[int, int]:
+    """Rounds in turns, until each trial has been timed for its seconds; how many calls a round of each has."""
+    pace = {id(trial): _pace(trial, what) for trial in trials if trial.alive}
+    rounds = min((rounds for _, rounds in pace.values()), default=1)
+    spent = dict.fromkeys(pace, 0.0)
+    taken = 0
+    while any(trial.alive and _wants(trial, spent[id(trial)], taken) for trial in trials):
+        for trial in _order(trials):
+            if trial.alive:
+                calls = pace[id(trial)][0]
+                untimed = 1 if calls * rounds >= REWARMED else 0
+                spent[id(trial)] += trial.turn(what, calls, rounds, untimed)
+        taken += 2 * rounds
+    return {key: calls for key, (calls, _) in pace.items()}
 
 
-def _verdict(heard: _Heard, code: int | None, case: Case) -> tuple[str, str]:
-    """A word and a sentence for a worker that told no record."""
-    phase = printable(heard.phase)
-    if heard.garbage:
-        return "garbage", f"the worker's answer is not a record; it was {phase}"
-    if heard.late:
-        return "timeout", f"stopped after {case.limit_s:g} s while {phase}; raise --limit"
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-        return "killed", f"the worker was killed by {name} while {phase}{hint}"
-    return "crash", f"the worker ended with exit code {code} while {phase} and told no record"
+def _pace(trial: Trial, what: str) -> tuple[int, int]:
+    """How many calls are a round, and how many rounds a turn: calls of a single image are rounds of their own."""
+    seconds, call_s = trial.case.seconds, trial.warm[what]["call_s"]
+    if what == "singles":
+        return 1, max(1, round(seconds / TURNS / call_s))
+    return clock.calls_per_round(call_s, seconds, trial.warm[what]["overhead_s"]), 1
 
 
-def _last_lines(tail: bytes) -> str:
-    lines = [line.strip() for line in tail.decode(errors="replace").splitlines() if line.strip()]
-    return printable(" | ".join(lines[-3:]), limit=300)
+def _wants(trial: Trial, spent: float, taken: int) -> bool:
+    return taken < clock.LEAST_ROUNDS or (spent < trial.case.seconds and taken < clock.MOST_ROUNDS)
+
+
+def _order(trials: Sequence[Trial]) -> list[Trial]:
+    """A B B A or B A A B."""
+    there = list(trials)
+    random.shuffle(there)
+    return there + there[::-1]
+
+
+def _named(case: Case, cases: Sequence[Case], watch: Watch) -> Watch:
+    """What a worker does, with the case that it does it for where there are two."""
+    return watch if len(cases) == 1 else lambda phase: watch(f"{case.label}: {phase}")

@@ -1,16 +1,18 @@
-"""`bench`: networks side by side, each case in a worker of its own, one table and one record a case."""
+"""`bench`: subjects side by side, each case in workers of its own, one table and one record a case."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metablocks.cli.common import Folders, Json, Sets, print_json
+from metablocks.cli.choices import MAX, Given, planned_pairs
+from metablocks.cli.common import Folders, Json, Sets, following, print_json
 from metablocks.core.errors import MissingError
 from metablocks.core.text import printable
 
@@ -18,45 +20,78 @@ if TYPE_CHECKING:
     from metablocks.bench.case import Case
     from metablocks.bench.record import Record
 
-Specs = Annotated[
-    list[str] | None, typer.Argument(metavar="[SPEC]...", help="paths or shipped names; none: the headline")
+Subjects = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SUBJECT or SUITE]...",
+        help="spec (path or shipped name), timm:NAME, torchvision:NAME, FILE.py:FUNCTION, or a suite; none: headline",
+    ),
 ]
-Batch = Annotated[int | None, typer.Option("--batch", metavar="N", help="images in a batch [default: 8, on CUDA 64]")]
-Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, float64")]
+Mode = Annotated[str | None, typer.Option("--mode", help="infer, train, pretrain: one, or several with commas")]
+Batch = Annotated[str | None, typer.Option("--batch", metavar="N", help="images in a batch, with commas; or max")]
+Image = Annotated[str | None, typer.Option("--image", metavar="N", help="image side in pixels, or HxW; with commas")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, amp_bfloat16, ...; with commas")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1")]
-How = Annotated[list[str], typer.Option("--compile", help="none, block, model: one, or several with commas")]
-Seconds = Annotated[float, typer.Option("--seconds", metavar="S", help="timed for throughput, and again for latency")]
-Limit = Annotated[float, typer.Option("--limit", metavar="S", help="after which a case is stopped and marked failed")]
+How = Annotated[str | None, typer.Option("--compile", help="none, block, model: one, or several with commas")]
+ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="images (and weights) in channels-last layout")]
+Checkpoint = Annotated[bool, typer.Option("--checkpoint", help="activation checkpointing of every block")]
+Seconds = Annotated[float | None, typer.Option("--seconds", metavar="S", help="timed in each process")]
+Processes = Annotated[int | None, typer.Option("--processes", metavar="N", help="worker processes of each case")]
+Limit = Annotated[float | None, typer.Option("--limit", metavar="S", help="after which a worker is stopped")]
+Memory = Annotated[float | None, typer.Option("--memory", metavar="GIB", help="that a worker may take")]
+Modules = Annotated[
+    list[str], typer.Option("--import", metavar="MODULE", help="that workers import first (repeatable)")
+]
+PerBlock = Annotated[bool, typer.Option("--per-block", help="also tell where the time goes")]
+Resume = Annotated[bool, typer.Option("--resume", help="skip what the results file has under the same conditions")]
+SelfCheck = Annotated[bool, typer.Option("--self-check", help="prove the bench on this machine; measures nothing else")]
 Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="results file, appended to")]
 
 FAILED, SOME_FAILED, INTERRUPTED = 1, 4, 130
 
 
 def bench(  # noqa: PLR0913
-    specs: Specs = None,
+    subjects: Subjects = None,
+    mode: Mode = None,
     batch: Batch = None,
-    dtype: Dtype = "float32",
+    image: Image = None,
+    dtype: Dtype = None,
     device: Device = "cpu",
-    how: How = ["none,block"],  # noqa: B006
-    seconds: Seconds = 3.0,
-    limit: Limit = 900.0,
+    how: How = None,
+    channels_last: ChannelsLast = False,
+    checkpoint: Checkpoint = False,
+    seconds: Seconds = None,
+    processes: Processes = None,
+    limit: Limit = None,
+    memory: Memory = None,
+    modules: Modules = [],  # noqa: B006
+    per_block: PerBlock = False,
+    resume: Resume = False,
+    self_check: SelfCheck = False,
     out: Out = Path("results.jsonl"),
     sets: Sets = [],  # noqa: B006
     folders: Folders = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Measure networks side by side, eager and compiled; append the records to a file."""
+    """Measure networks side by side, in turns; append the records to a file."""
     from metablocks.bench import store
-    from metablocks.bench.subject import subject
-    from metablocks.bench.suite import Conditions, cases, headline
+    from metablocks.bench.resume import remaining
 
+    if self_check:
+        _self_check(device, as_json)
+        return
     store.check(out)
-    compiles = tuple(name.strip() for names in how for name in names.split(","))
-    conditions = Conditions("infer", batch, device, dtype, compiles, seconds, limit)
-    subjects = [subject(source, sets, folders) for source in specs or headline(device)]
+    given = Given(mode, batch, image, dtype, how, seconds, processes, limit, memory, tuple(modules))
+    switches = {"device": device, "channels_last": channels_last, "checkpoint": checkpoint}
     records: list[Record] = []
     try:
-        _measure(cases(subjects, conditions), out, records)
+        pairs = planned_pairs(subjects or ["headline"], given, switches, sets, folders)
+        if resume:
+            with following("looking at the conditions") as watch:
+                pairs = remaining(pairs, store.read(out).records if out.exists() else (), watch)
+        if batch == MAX:
+            pairs = _fitted(pairs)
+        measure_all(pairs, out, records, per_block)
     except KeyboardInterrupt:
         print(f"stopped; {_saved(records, out)}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -66,16 +101,45 @@ def bench(  # noqa: PLR0913
     _end(records)
 
 
-def _measure(cases: Sequence[Case], out: Path, records: list[Record]) -> None:
-    """Runs the cases one after the other; each record is on the disk before the next case starts."""
+def measure_all(pairs: Sequence[Sequence[Case]], out: Path, records: list[Record], per_block: bool = False) -> None:
+    """Runs the pairs one after the other; the records of each are on the disk before the next one starts."""
     from metablocks.bench import store
     from metablocks.bench.run import run
 
-    for number, case in enumerate(cases, 1):
-        with _progress(f"{number} of {len(cases)}: {printable(case.subject.name)}, compile {case.compile}") as watch:
-            record = run(case, watch)
-        store.append(out, record)
-        records.append(record)
+    run_id = uuid.uuid4().hex[:12]
+    for number, cases in enumerate(pairs, 1):
+        what = " against ".join(printable(case.label) for case in reversed(cases))
+        with following(f"{number} of {len(pairs)}: {what}") as watch:
+            found = run(cases, watch, run_id, per_block)
+        for record in found:
+            store.append(out, record)
+        records.extend(found)
+
+
+def _fitted(pairs: Sequence[Sequence[Case]]) -> list[tuple[Case, ...]]:
+    """Each pair at the largest batch that fits for both."""
+    from metablocks.bench.fit import fitted
+
+    found = []
+    for cases in pairs:
+        batches = []
+        for case in cases:
+            with following(f"the largest batch of {printable(case.label)}") as watch:
+                batches.append(fitted(case, watch).batch)
+        found.append(tuple(replace(case, batch=min(batches)) for case in cases))
+    return found
+
+
+def measure_pair(base: str, other: str, given: Given, device: str, out: Path) -> list[Record]:
+    """Two subjects in turns, for `compare`; their records are in the file as well."""
+    from metablocks.bench import store
+
+    store.check(out)
+    records: list[Record] = []
+    # one by one, so that a subject may also be held against itself
+    sides = [planned_pairs([source], given, {"device": device}, (), ()) for source in (base, other)]
+    measure_all([(first[-1], second[-1]) for first, second in zip(*sides, strict=False)], out, records)
+    return records
 
 
 def _print(records: Sequence[Record], out: Path, as_json: bool) -> None:
@@ -91,7 +155,12 @@ def _print(records: Sequence[Record], out: Path, as_json: bool) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, 100)
-    report(records, _saved(records, out), console)
+    report(records, console, _saved(records, out))
+    for record in records:
+        if record.parts:
+            from metablocks.bench.parts_table import report_parts
+
+            report_parts(record, console)
 
 
 def _saved(records: Sequence[Record], out: Path) -> str:
@@ -109,15 +178,12 @@ def _end(records: Sequence[Record]) -> None:
     raise typer.Exit(MissingError.exit_code if {record.failure for record in bad} == {"missing"} else FAILED)
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[str], None]]:
-    """Says on stderr what is measured: one line that follows on a terminal, else one plain line a case."""
-    if not sys.stderr.isatty():
-        print(what, file=sys.stderr, flush=True)
-        yield lambda phase: None  # noqa: ARG005
-        return
-    from rich.console import Console
-    from rich.text import Text
+def _self_check(device: str, as_json: bool) -> None:
+    """Prints what the bench proves of itself here. Exit code 1 where a proof fails."""
+    from metablocks.bench.selfcheck import check_all, report_checks
 
-    with Console(stderr=True).status(Text(what)) as status:
-        yield lambda phase: status.update(Text(f"{what}: {printable(phase)}"))
+    with following("self-check") as watch:
+        checks = check_all(device, watch)
+    report_checks(checks, as_json)
+    if not all(check.passed for check in checks):
+        raise typer.Exit(FAILED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -79,3 +79,19 @@ def progress(what: str) -> Iterator[None]:
 
     with Console(stderr=True).status(what):
         yield
+
+
+@contextmanager
+def following(what: str) -> Iterator[Callable[[str], None]]:
+    """Says on stderr what is measured: one line that follows on a terminal, else one plain line."""
+    if not sys.stderr.isatty():
+        print(what, file=sys.stderr, flush=True)
+        yield lambda phase: None  # noqa: ARG005
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from metablocks.core.text import printable
+
+    with Console(stderr=True).status(Text(what)) as status:
+        yield lambda phase: status.update(Text(f"{what}: {printable(phase)}"))
