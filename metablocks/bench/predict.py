@@ -1,0 +1,177 @@
+"""Peak memory of one call, predicted without the device: the call runs on fake tensors, which have sizes and no storage.
+
+The same step as in the bench, so forward, backward and AdamW, is followed storage by storage. Predicted is an eager
+network: a compiled one plans its buffers otherwise, mostly into less. Not known are the workspaces that a kernel
+allocates inside of one operation, such as those of cuDNN, and what an allocator loses between blocks.
+
+Letters: B batch, L queries, S keys, D channels of a head.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from metablocks.bench.memory import Memory, memory, nbytes, optimised, tensors
+from metablocks.bench.work import Work
+from metablocks.build import checkpoint_blocks, dtype_of, skeleton
+from metablocks.plan import Plan
+
+METHOD = "predicted by fake tensors, eager, {} kernels"
+CUDA_BLOCK = 512  # bytes to which CUDA's caching allocator rounds up
+FLASH = (torch.float16, torch.bfloat16)
+FLASH_HEAD_DIM = 256
+ALIGNED = 8  # elements: rows of a bias that are no multiple of it are copied into some that are
+
+
+def predicted(  # noqa: PLR0913  (the conditions of a case)
+    plan: Plan, mode: str, batch: int, dtype: str = "float32", device_kind: str = "cpu", checkpoint: bool = False
+) -> Memory:
+    """The memory of one call at `batch` on a `cpu` or on `cuda`, which need not be there. Images are not counted."""
+    cuda = device_kind == "cuda"
+    # half precisions are of one size, and a scaler of the loss, which float16 has, would look at values
+    amp = torch.bfloat16 if dtype.startswith("amp_") else None
+    weights = torch.float32 if amp else dtype_of(dtype)
+    model = skeleton(plan).to(weights)
+    with FakeTensorMode():
+        _fake(model)
+        if checkpoint:
+            checkpoint_blocks(model)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.AdamW(trained, fused=cuda) if mode != "infer" else None
+        inputs = _inputs(plan, batch, weights)
+        work = Work(model, [inputs], amp, optimiser)
+        watch = _Storages(CUDA_BLOCK if cuda else 1)
+        watch.hold([*tensors(model), *inputs])
+        with _CudaAttention(amp) if cuda else nullcontext():
+            growth = _growth(work, watch)
+        gradients = nbytes(one.grad for one in trained if one.grad is not None)
+        held = nbytes(tensors(model)), nbytes(optimised(optimiser))
+    return memory(growth, METHOD.format("CUDA" if cuda else "CPU"), *held, gradients)
+
+
+def _growth(work: Work, watch: _Storages) -> int:
+    """Bytes by which a call grows what is held. The first step makes the optimiser's state, so the second is told."""
+    if work.optimiser is not None:
+        with watch:
+            work.call()
+        work.optimiser.zero_grad(set_to_none=True)
+    before = watch.peak = watch.now
+    with watch:
+        work.call()
+    return watch.peak - before
+
+
+def _fake(model: nn.Module) -> None:
+    """Puts a fake tensor on the CPU in the place of every tensor of a model; called where tensors made are fake."""
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                like = torch.empty(parameter.shape, dtype=parameter.dtype)
+                module._parameters[name] = made.setdefault(id(parameter), nn.Parameter(like, parameter.requires_grad))
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = made.setdefault(id(buffer), torch.empty(buffer.shape, dtype=buffer.dtype))
+
+
+def _inputs(plan: Plan, batch: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Images, and for a masked autoencoder the noise that picks what is masked."""
+    stem = plan.encoder.stem
+    images = torch.empty(batch, stem.channels, *stem.image, dtype=dtype)
+    if plan.decoder is None:
+        return (images,)
+    units = plan.decoder.mask.units
+    return images, torch.empty(batch, units[0] * units[1])
+
+
+class _Storages(TorchDispatchMode):
+    """Follows every storage that an operation makes until it is freed. `now` and `peak` are in bytes."""
+
+    def __init__(self, block: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.block, self.now, self.peak = block, 0, 0
+        self._known: set[int] = set()
+
+    def hold(self, found: Iterable[Any]) -> None:
+        for one in found:
+            if isinstance(one, Tensor) and one.untyped_storage()._cdata not in self._known:
+                storage = one.untyped_storage()
+                size = -(-storage.nbytes() // self.block) * self.block
+                self._known.add(storage._cdata)
+                self.now += size
+                weakref.finalize(storage, self._free, storage._cdata, size)
+        self.peak = max(self.peak, self.now)
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.remove(key)
+        self.now -= size
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # in inference mode an operation made of others comes whole, and what it makes in between would not be seen
+        if func is not torch.ops.prim.device.default:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        self.hold(tree_iter(out))
+        return out
+
+
+class _CudaAttention(TorchFunctionMode):
+    """Attention as CUDA has it, on fake tensors of a CPU: fake ones of CUDA need a torch that is built for it.
+
+    The choice is torch's own: flash for half precision without a bias, else memory-efficient, which float64 lacks.
+    """
+
+    def __init__(self, amp: torch.dtype | None) -> None:
+        super().__init__()
+        self.amp = amp
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention and args[0].dtype != torch.float64:
+            return self._attend(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _attend(  # noqa: PLR0913  (the operation's own)
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,  # noqa: ARG002  (no mixer's)
+    ) -> Tensor:
+        """(B, heads, L, D) attending to (B, heads, S, D), with a bias that broadcasts to (B, heads, L, S)."""
+        if self.amp is not None:
+            query, key, value = (one.to(self.amp) for one in (query, key, value))
+        if attn_mask is None and query.dtype in FLASH and query.shape[-1] <= FLASH_HEAD_DIM:
+            return _flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
+        keeps = any(one.requires_grad for one in (query, key, value)) and torch.is_grad_enabled()
+        bias = None
+        if attn_mask is not None:
+            bias = attn_mask.to(query.dtype)
+            length = bias.shape[-1]
+            if length % ALIGNED:
+                bias = F.pad(bias, (0, ALIGNED - length % ALIGNED))[..., :length]
+            bias = bias.expand(*query.shape[:3], key.shape[2])
+        return _efficient(query, key, value, bias, keeps, dropout_p, is_causal, scale=scale)[0]
+
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention
+_efficient = torch.ops.aten._scaled_dot_product_efficient_attention
