@@ -68,7 +68,7 @@ def _latency_ratio(base: Record, other: Record) -> str:
 def _legend(timed: Sequence[Record]) -> Iterator[Note]:
     """How to read the columns that are there."""
     figures = [record.figures for record in timed if record.figures]
-    if not figures:
+    if not any(record.processes for record in timed):
         return
     processes = _range([len(record.processes) for record in timed])
     rounds = _range([len(process.rounds_s) for record in timed for process in record.processes])

@@ -75,23 +75,22 @@ def append(path: Path, record: Record) -> None:
 def read(path: Path) -> Contents:
     """The records of a file. What is no record is skipped with a warning. Raises `StoreError` for a newer format."""
     records, warnings = [], []
-    with _told(path):
-        lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        place = f"{printable(str(path), limit=0)}:{number}"
-        if not line.strip():
-            continue
-        data = _parsed(line)
-        schema = data.get("schema") if data else None
-        if isinstance(schema, int) and schema > SCHEMA:
-            newer = f"{place}: written by a newer metablocks (schema {schema}, this one knows {SCHEMA})"
-            raise StoreError(Fault(newer, help="update metablocks"))
-        try:
-            records.append(from_data(data or {}))
-        except ValueError:
-            torn = number == len(lines)
-            what = "the last line is torn: a writer was stopped" if torn else "not a record"
-            warnings.append(f"{place}: {what}; skipped")
+    shown = printable(str(path), limit=0)
+    with _told(path), open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            data = _parsed(line)
+            schema = data.get("schema") if data else None
+            if isinstance(schema, int) and schema > SCHEMA:
+                newer = f"{shown}:{number}: written by a newer metablocks (schema {schema}, this one knows {SCHEMA})"
+                raise StoreError(Fault(newer, help="update metablocks"))
+            try:
+                records.append(from_data(data or {}))
+            except ValueError:
+                torn = not line.endswith(b"\n")
+                what = "the last line is torn: a writer was stopped" if torn else "not a record"
+                warnings.append(f"{shown}:{number}: {what}; skipped")
     return Contents(tuple(records), tuple(warnings))
 
 

@@ -13,6 +13,8 @@ def printable(text: str, limit: int = 80) -> str:
     """`text` with control, bidirectional and invisible characters escaped, cut to `limit` characters (0: not cut)."""
     if 0 < limit < len(text):
         text = text[: limit - 3] + "..."
+    if text.isprintable():
+        return text
     return "".join(_escape(character) for character in text)
 
 

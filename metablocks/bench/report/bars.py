@@ -14,9 +14,10 @@ from metablocks.bench.report.axes import Axis, axis, percent
 from metablocks.bench.report.facts import label, number, positive
 from metablocks.bench.report.marks import SHAPES
 from metablocks.bench.report.markup import Child, Markup, element, joined
-from metablocks.bench.report.pairs import Pair, Pairs, bounds, ratio
+from metablocks.bench.report.pairs import Pair, Pairs, bounds
 from metablocks.core import units
 from metablocks.core.text import printable
+from metablocks.core.units import ratio
 
 VERDICTS = {"better": ("\u25b2", "faster", "better"), "worse": ("\u25bc", "slower", "worse")}
 UNSURE = ("\u25c6", "cannot tell", "unsure")

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from metablocks.bench.record import Record
 from metablocks.bench.report.conditions import conditions
 from metablocks.bench.report.facts import label, sound, varied, warnings
-from metablocks.bench.report.pairs import Pair, bounds, pairs, ratio
+from metablocks.bench.report.pairs import Pair, bounds, pairs
 from metablocks.core import units
 from metablocks.core.text import printable
+from metablocks.core.units import ratio
 
 SPECIAL = re.compile(r"[\\|`*\[\]<>&~#]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 """What Markdown would read as its own; an underscore within a word is none."""

@@ -41,11 +41,6 @@ def pairs(records: Sequence[Record]) -> Pairs:
     return Pairs(tuple(told), len(found) - len(shown))
 
 
-def ratio(value: float) -> str:
-    """Three digits behind the point, as half a percent may be a verdict: 1.004, 0.931, 12.345."""
-    return f"{value:,.3f}"
-
-
 def bounds(pair: Pair) -> tuple[float, float] | None:
     """The interval of the ratio, where there is one."""
     low, high = pair.comparison.low, pair.comparison.high
