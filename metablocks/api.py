@@ -42,6 +42,7 @@ def build(  # noqa: PLR0913  (a promise to users)
     dtype: str | torch.dtype = "float32",
     compile: Compile = "none",
     backend: str | Callable[..., Any] = "inductor",
+    dynamic: bool = False,
 ) -> Network:
     """The network of a spec on `device`, in evaluation mode.
 
@@ -53,14 +54,14 @@ def build(  # noqa: PLR0913  (a promise to users)
     edits = [*assignments(set), *([] if classes is None else [f"classes={classes}"])]
     spec = _spec(source, edits)
     if weights is None:
-        model = build_plan(plan(spec), None, device, dtype, compile, backend)
+        model = build_plan(plan(spec), None, device, dtype, compile, backend, dynamic)
     else:
         checkpoint = _checkpoint(weights)
         publisher = recognise(checkpoint.tensors)
         spec = _agreeing(spec, source, edits, publisher)
         planned = plan(spec)
         tensors = _fitting(checkpoint, publisher, planned, skeleton(planned).state_dict(), classes is not None)
-        model = build_plan(planned, tensors, device, dtype, compile, backend)
+        model = build_plan(planned, tensors, device, dtype, compile, backend, dynamic)
     model.spec = spec
     return model
 

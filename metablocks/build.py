@@ -22,17 +22,19 @@ NO_CXX = "install g++ or clang (or set CXX), or use --compile none"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
-def build(
+def build(  # noqa: PLR0913  (ways to build are a promise to users)
     plan: Plan,
     weights: Mapping[str, torch.Tensor] | None = None,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
     compile: Compile = "none",
     backend: str | Callable[..., Any] = "inductor",
+    dynamic: bool = False,
 ) -> Network:
     """The network of a plan on `device`, in evaluation mode, with `weights` (by our names) or freshly initialised.
 
     `compile`: none; block, one graph for each distinct block, stem, downsampling and head; model, one graph in all.
+    `dynamic`: graphs for every size of image and batch, where otherwise each size has graphs of its own.
     Raises `MissingError` where the device or a compiler is not there, `InputError` for an unknown name.
     """
     device, dtype = device_of(device), dtype_of(dtype)
@@ -44,7 +46,7 @@ def build(
     if weights is not None:
         model.load_state_dict(weights, strict=not fresh)
     model.to(dtype).eval()
-    compile_network(model, compile, backend)
+    compile_network(model, compile, backend, dynamic)
     return model
 
 
@@ -69,22 +71,24 @@ def materialise(model: nn.Module, device: torch.device) -> None:
                 module._buffers[name] = buffer.to(device)
 
 
-def compile_network(model: Network, how: Compile, backend: str | Callable[..., Any] = "inductor") -> None:
+def compile_network(
+    model: Network, how: Compile, backend: str | Callable[..., Any] = "inductor", dynamic: bool = False
+) -> None:
     """Compiles in place. Nothing is compiled before the first call."""
     if how == "none":
         return
     if how not in ("block", "model"):
         raise InputError(Fault(f"no way to compile called `{how}`", help="none, block or model"))
     if how == "model":
-        model.forward = _compiled(type(model).forward, backend).__get__(model)
+        model.forward = _compiled(type(model).forward, backend, dynamic).__get__(model)
         return
     compiled: dict[Any, Callable[..., Any]] = {}
     for kind, block in blocks(model):
         if kind not in compiled:
-            compiled[kind] = _compiled(type(block).forward, backend)
+            compiled[kind] = _compiled(type(block).forward, backend, dynamic)
         block.forward = compiled[kind].__get__(block)  # type: ignore[method-assign]
     for module in once(model):
-        module.forward = _compiled(type(module).forward, backend).__get__(module)
+        module.forward = _compiled(type(module).forward, backend, dynamic).__get__(module)
 
 
 def checkpoint_blocks(model: Network) -> None:
@@ -103,15 +107,17 @@ def once(model: Network) -> list[nn.Module]:
     return [module for module in found if module is not None]
 
 
-def _compiled(forward: Callable[..., Any], backend: str | Callable[..., Any]) -> Callable[..., Any]:
-    """`forward` compiled as one graph of static shapes.
+def _compiled(
+    forward: Callable[..., Any], backend: str | Callable[..., Any], dynamic: bool = False
+) -> Callable[..., Any]:
+    """`forward` compiled as one graph, of static shapes unless `dynamic`.
 
     torch counts recompiles by code object, and all blocks share one: a copy gives each kind its own budget.
     """
     assert isinstance(forward, types.FunctionType)
     code = forward.__code__.replace()
     copy = types.FunctionType(code, forward.__globals__, forward.__name__, forward.__defaults__, forward.__closure__)
-    return torch.compile(copy, fullgraph=True, dynamic=False, backend=backend)
+    return torch.compile(copy, fullgraph=True, dynamic=dynamic, backend=backend)
 
 
 @contextmanager

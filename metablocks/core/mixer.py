@@ -63,6 +63,9 @@ class Mixer(nn.Module):
         super().__init__()
         self.sizes = sizes
 
+    def admit(self, grid: Grid) -> None:
+        """Raises `GridMisfit` where this mixer, as it was built, cannot run on a grid: it is asked before it does."""
+
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Tokens (B, N, C) on `grid` to tokens of the same shape."""
         raise NotImplementedError

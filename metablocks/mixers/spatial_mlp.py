@@ -72,6 +72,10 @@ class SpatialMlp(Mixer):
             self.activation = activation(sizes.activation)
             self.fc2 = nn.Linear(sizes.hidden, sizes.tokens, bias=sizes.bias)
 
+    def admit(self, grid: Grid) -> None:
+        if grid.tokens != self.sizes.tokens:
+            raise GridMisfit(f"spatial_mlp has weights for {self.sizes.tokens} tokens and cannot mix {grid.tokens}")
+
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         if self.sizes.hidden is None:
             return _left(self.fc, x)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from metablocks.core.errors import Fault, InputError
 from metablocks.core.grid import Grid
 from metablocks.nets.network import Network
 from metablocks.nets.parts import Embedding, module
@@ -60,7 +61,7 @@ class MaskedAutoencoder(Network):
         shuffled = noise.argsort(dim=1, stable=True)
         restore = shuffled.argsort(1)
         hidden = (restore >= self.mask.kept).to(images.dtype)
-        tokens = self._hide(self.encoder.patches(images), shuffled, hidden)
+        tokens = self._hide(self._patches(images), shuffled, hidden)
         latent = self.norm(self.encoder.run(self.encoder.embedding.prepend(tokens)))
         pred = self.decoder(self._fill(self.decoder.embed(latent), restore))
         mask = self._spread(hidden, self.decoder.grid)
@@ -78,6 +79,15 @@ class MaskedAutoencoder(Network):
             variance, mean = torch.var_mean(patches, -1, keepdim=True)
             patches = (patches - mean) / (variance + EPS).sqrt()
         return patches
+
+    def _patches(self, images: Tensor) -> Tensor:
+        """The stem's tokens. Raises `InputError` for images of another size than was planned: the mask is a plan."""
+        stem = self.plan.encoder.stem
+        if tuple(images.shape[1:]) != (stem.channels, *stem.image):
+            given = " x ".join(map(str, images.shape))
+            wanted = f"B x {stem.channels} x {stem.image[0]} x {stem.image[1]}"
+            raise InputError(Fault(f"images of {given}, where this network takes {wanted}", help="set image.size"))
+        return self.encoder.stem(images)
 
     def _hide(self, patches: Tensor, shuffled: Tensor, hidden: Tensor) -> Tensor:
         """The patches that the encoder sees, with their positions."""

@@ -7,6 +7,7 @@ from functools import singledispatch
 from torch import Tensor, cat, nn
 
 from metablocks import mixers
+from metablocks.core.grid import Grid
 from metablocks.parts.block import Block, Branch
 from metablocks.parts.head import ClassifierHead
 from metablocks.parts.mlp import ChannelMlp
@@ -50,7 +51,9 @@ def _(part: nouns.LinearPlan) -> nn.Module:
 
 @module.register
 def _(part: nouns.HeadPlan) -> nn.Module:
-    return ClassifierHead(part.head, part.dim, part.classes, slice(*part.tokens))
+    first, last = part.tokens
+    # to the end, where it is the patches: there may be more of them than was planned
+    return ClassifierHead(part.head, part.dim, part.classes, slice(first, None if last == part.grid.tokens else last))
 
 
 @module.register
@@ -72,13 +75,13 @@ class Embedding(nn.Module):
         self.position: PositionTable | None = part.position.build(part.grid, part.dim) if has_position else None
         self.prefix: PrefixTokens | None = PrefixTokens(part.prefix, part.dim) if part.prefix else None
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """Patches (B, H W, C) to tokens (B, P + H W, C)."""
-        return self.prepend(self.place(patches))
+    def forward(self, patches: Tensor, grid: Grid | None = None) -> Tensor:
+        """Patches (B, H W, C) of a grid, by default the planned one, to tokens (B, P + H W, C)."""
+        return self.prepend(self.place(patches, grid))
 
-    def place(self, patches: Tensor) -> Tensor:
+    def place(self, patches: Tensor, grid: Grid | None = None) -> Tensor:
         """Adds the positions of the patches."""
-        return patches if self.position is None else self.position(patches)
+        return patches if self.position is None else self.position(patches, grid)
 
     def prepend(self, patches: Tensor) -> Tensor:
         """Puts the prefix tokens, with their positions, before the patches."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from metablocks.core.errors import Fault, InputError
+from metablocks.core.grid import Grid
+from metablocks.core.mixer import Misfit
+from metablocks.core.text import side
 from metablocks.nets.parts import Embedding, module
 from metablocks.parts.block import Block
 from metablocks.plan.nouns import BlockKind, EncoderPlan, StagePlan
@@ -24,13 +28,22 @@ class Stage(nn.Module):
         for block, planned in zip(self._blocks(), plan.blocks, strict=True):
             block.set_drop_rate(planned.drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, before: Grid | None = None, grid: Grid | None = None) -> Tensor:
+        """Tokens of the grid `before` to those of the stage's own `grid`; the planned ones, unless told."""
         if self.downsample is not None:
-            x = self.downsample(x)
-        x = self.embedding(x)
+            x = self.downsample(x, before)
+        x = self.embedding(x, grid)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, grid)
         return x
+
+    def grid(self, before: Grid) -> Grid:
+        """The grid of this stage; raises `GridMisfit` where the one before cannot be reduced or a mixer cannot run."""
+        size = self.plan.downsample.downsample.grid(before) if self.plan.downsample else before
+        grid = replace(self.plan.grid, height=size.height, width=size.width)
+        for block in self._blocks():
+            block.admit(grid)
+        return grid
 
     def kinds(self) -> Iterator[tuple[BlockKind, Block]]:
         """Each block with what makes it distinct."""
@@ -54,19 +67,41 @@ class Encoder(nn.Module):
         self.stages = nn.ModuleList(Stage(stage) for stage in plan.stages)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.run(self.embedding(self.patches(images)))
+        return self.stagewise(images)[-1][0]
 
-    def patches(self, images: Tensor) -> Tensor:
-        """The stem's tokens. Raises `InputError` for images of another shape than was planned."""
-        stem = self.plan.stem
-        if tuple(images.shape[1:]) != (stem.channels, *stem.image):
-            given = " x ".join(map(str, images.shape))
-            wanted = f"B x {stem.channels} x {stem.image[0]} x {stem.image[1]}"
-            raise InputError(Fault(f"images of {given}, where this network takes {wanted}", help="set image.size"))
-        return self.stem(images)
+    def stagewise(self, images: Tensor) -> list[tuple[Tensor, Grid]]:
+        """The tokens after each stage, and the grid that they are on."""
+        grids = self.grids(images)
+        found = [(self.embedding(self.stem(images), grids[0]), grids[0])]
+        for stage, grid in zip(self.stages, grids[1:], strict=True):
+            found.append((stage(*found[-1], grid), grid))
+        return found[1:]
+
+    def grids(self, images: Tensor) -> list[Grid]:
+        """The grids of the stem and of each stage. Raises `InputError` for images that this network cannot take."""
+        stem, size = self.plan.stem, (images.shape[2], images.shape[3])
+        if images.shape[1] != stem.channels:
+            wrong = f"images of {images.shape[1]} channels, where this network takes {stem.channels}"
+            raise InputError(Fault(wrong, help="set image.channels"))
+        if size == stem.image:
+            return [self.plan.embedding.grid, *(stage.grid for stage in self.plan.stages)]
+        where = "stem"
+        try:
+            made = stem.stem.grid(size)
+            found = [replace(self.plan.embedding.grid, height=made.height, width=made.width)]
+            for index, stage in enumerate(self._stages()):
+                where = f"stages.{index}"
+                found.append(stage.grid(found[-1]))
+        except Misfit as misfit:
+            wrong = f"images of {side(size)} px, where this network was built for {side(stem.image)}: {where}: {misfit}"
+            raise InputError(Fault(wrong, help="build it with image.size set")) from None
+        return found
 
     def run(self, tokens: Tensor) -> Tensor:
-        """Tokens that are embedded through all stages."""
+        """Tokens of the planned grid, that are embedded, through all stages."""
         for stage in self.stages:
             tokens = stage(tokens)
         return tokens
+
+    def _stages(self) -> list[Stage]:
+        return [stage for stage in self.stages if isinstance(stage, Stage)]

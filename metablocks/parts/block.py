@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
+from metablocks.core.mixer import Mixer
 from metablocks.parts.norm import Norm
 
 Order = Literal["pre", "post"]
@@ -67,7 +68,7 @@ class Branch(nn.Module):
 
 
 class Block(nn.Module):
-    """Mixer branch, then MLP branch. `grid` is the one that the block was planned for."""
+    """Mixer branch, then MLP branch. `grid` is the one that the block was planned for; it runs on others too."""
 
     def __init__(self, grid: Grid, mixer: Branch, mlp: Branch | None) -> None:
         super().__init__()
@@ -75,9 +76,14 @@ class Block(nn.Module):
         self.mixer = mixer
         self.mlp = mlp
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.mixer(x, self.grid)
+    def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
+        x = self.mixer(x, grid or self.grid)
         return x if self.mlp is None else self.mlp(x)
+
+    def admit(self, grid: Grid) -> None:
+        """Raises `Misfit` where the mixer cannot run on a grid."""
+        if isinstance(self.mixer.op, Mixer):
+            self.mixer.op.admit(grid)
 
     def set_drop_rate(self, rate: float) -> None:
         """Sets the chance with which an image skips each branch in training."""

@@ -76,13 +76,13 @@ class Merging(nn.Module):
 
     def __init__(self, grid: Grid, dims: tuple[int, int], settings: PatchMerging) -> None:
         super().__init__()
-        self.size = grid.height, grid.width
+        self.grid = grid
         self.norm = settings.norm.build(4 * dims[0])
         self.reduction = nn.Linear(4 * dims[0], dims[1], bias=False)
         self.norm_after = settings.norm_after.build(dims[1])
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.unflatten(1, self.size)
+    def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
+        x = image(x, grid or self.grid)
         squares = [x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]]
         return self.norm_after(self.reduction(self.norm(torch.cat(squares, -1).flatten(1, 2))))
 
@@ -92,10 +92,14 @@ class ConvReduction(nn.Module):
 
     def __init__(self, grid: Grid, dims: tuple[int, int], settings: ConvDownsample) -> None:
         super().__init__()
-        self.size = grid.height, grid.width
+        self.grid = grid
         self.norm = settings.norm.build(dims[0])
         self.conv = nn.Conv2d(*dims, settings.kernel, settings.stride, settings.padding)
 
-    def forward(self, x: Tensor) -> Tensor:
-        image = self.norm(x).unflatten(1, self.size).permute(0, 3, 1, 2)
-        return tokens(self.conv(image))
+    def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
+        return tokens(self.conv(image(self.norm(x), grid or self.grid).permute(0, 3, 1, 2)))
+
+
+def image(x: Tensor, grid: Grid) -> Tensor:
+    """Tokens (B, H W, C) as (B, H, W, C)."""
+    return x.unflatten(1, (grid.height, grid.width))

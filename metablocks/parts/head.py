@@ -22,7 +22,7 @@ class Head(Settings):
 
 
 class ClassifierHead(nn.Module):
-    """Pools `tokens`: the patches, or the class token alone. Features are read between `norm` and the pooling."""
+    """Pools `tokens`: the patches, of any number, or the class token alone. Features are read before it."""
 
     def __init__(self, settings: Head, dim: int, classes: int, tokens: slice) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import Misfit
 from metablocks.core.settings import Choice
+from metablocks.parts.resample import TIMM
 
 
 class Prefix(Choice, kind="prefix"):
@@ -53,7 +54,7 @@ class Learned(Position, name="learned"):
 
     def build(self, grid: Grid, dim: int) -> PositionTable:
         rows = grid.prefix if self.prefix else 0
-        return PositionTable(nn.Parameter(torch.empty(1, rows + grid.height * grid.width, dim)), rows)
+        return PositionTable(nn.Parameter(torch.empty(1, rows + grid.height * grid.width, dim)), rows, grid)
 
 
 class Sincos2d(Position, name="sincos_2d"):
@@ -68,7 +69,7 @@ class Sincos2d(Position, name="sincos_2d"):
     def build(self, grid: Grid, dim: int) -> PositionTable:
         table = torch.zeros(1, grid.prefix + grid.height * grid.width, dim, device="cpu")
         table[0, grid.prefix :] = sincos_2d(grid.height, grid.width, dim)
-        return PositionTable(nn.Parameter(table, requires_grad=False), grid.prefix)
+        return SincosTable(nn.Parameter(table, requires_grad=False), grid.prefix, grid)
 
 
 class NoPosition(Position, name="none"):
@@ -78,17 +79,32 @@ class NoPosition(Position, name="none"):
 class PositionTable(nn.Module):
     """`table` (1, rows, C): first the rows of prefix tokens, where these have a position, then those of the patches."""
 
-    def __init__(self, table: nn.Parameter, prefix: int) -> None:
+    def __init__(self, table: nn.Parameter, prefix: int, grid: Grid) -> None:
         super().__init__()
         self.table = table
         self.prefix = prefix
+        self.size = grid.height, grid.width
 
-    def forward(self, patches: Tensor) -> Tensor:
-        return patches + self.table[:, self.prefix :]
+    def forward(self, patches: Tensor, grid: Grid | None = None) -> Tensor:
+        """Adds the positions of a grid, which is resampled where it is not the one that the table was made for."""
+        size = (grid.height, grid.width) if grid else self.size
+        rows = self.table[:, self.prefix :]
+        return patches + (rows if size == self.size else self.at(rows, size))
+
+    def at(self, rows: Tensor, size: tuple[int, int]) -> Tensor:
+        """`rows` (1, H W, C) brought to another grid: smoothed bicubic, as timm does it while a network runs."""
+        return TIMM(rows, self.size, size)
 
     def at_prefix(self, tokens: Tensor) -> Tensor:
         """The prefix tokens (1, P, C) with their position, where they have one."""
         return tokens + self.table[:, : self.prefix] if self.prefix else tokens
+
+
+class SincosTable(PositionTable):
+    """A table that no grid is special to: for another one it is computed anew."""
+
+    def at(self, rows: Tensor, size: tuple[int, int]) -> Tensor:
+        return sincos_2d(*size, rows.shape[-1])[None].to(rows)
 
 
 class PrefixTokens(nn.Module):

@@ -1,0 +1,119 @@
+"""A network that was built for one size of image takes others where its mixers can, and says why not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import metablocks as mb
+
+HIERARCHY = """
+net: classifier
+image: {size: 32}
+classes: 10
+stem: {conv_embed: {kernel: 7, stride: 4, padding: 2}}
+downsample: {conv: {kernel: 3, stride: 2, padding: 1}}
+block: {norm: layer_norm, mixer: [pooling, {attention: {heads: 2}}], mlp: {ratio: 2}}
+stages: [{dim: 16, depth: 2}, {dim: 32, depth: 2}]
+head: {pool: mean}
+"""
+PLAIN = """
+net: classifier
+image: {size: 32}
+classes: 10
+stem: {patch_embed: {patch: 4}}
+prefix: [class]
+position: learned
+block: {norm: layer_norm, mixer: {attention: {heads: 2}}, mlp: {ratio: 2}}
+stages: [{dim: 16, depth: 2}]
+head: {pool: class}
+"""
+SIZES = [(40, 64), (64, 36), (48, 48), (128, 96)]
+every_net = pytest.mark.parametrize("text", [HIERARCHY, PLAIN, PLAIN.replace("learned", "sincos_2d")])
+
+
+class Counting:
+    """A compiler that counts the graphs that it is given."""
+
+    graphs = 0
+
+    def __call__(self, graph, _):
+        self.graphs += 1
+        return graph
+
+
+def fresh(text: str, **how):
+    torch.manual_seed(0)
+    return mb.build(text, **how)
+
+
+@every_net
+def test_another_size_is_as_built_for_it(text):
+    model = fresh(text)
+    for height, width in SIZES:
+        images = torch.randn(2, 3, height, width)
+        other = mb.build(text, set={"image.size": [height, width]})
+        own = {name: value for name, value in model.state_dict().items() if "position" not in name}
+        other.load_state_dict(own, strict=False)
+        if "learned" in text:
+            position = model.encoder.embedding.position
+            rows = position.at(position.table[:, 1:], (height // 4, width // 4))
+            table = torch.cat([position.table[:, :1], rows], 1)
+            other.load_state_dict({"encoder.embedding.position.table": table}, strict=False)
+        with torch.no_grad():
+            assert torch.allclose(model(images), other(images), atol=1e-6)
+            assert torch.allclose(model.features(images), other.features(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("compile", ["block", "model"])
+@every_net
+def test_dynamic_graphs_are_not_compiled_again_for_each_size(text, compile):
+    torch._dynamo.reset()
+    counting = Counting()
+    eager, model = fresh(text), fresh(text, compile=compile, backend=counting, dynamic=True)
+    graphs = []
+    with torch.inference_mode():
+        for height, width in [(32, 32), *SIZES]:
+            images = torch.randn(2, 3, height, width)
+            assert torch.allclose(model(images), eager(images), atol=1e-5)
+            graphs.append(counting.graphs)
+    assert graphs[1] == graphs[-1]  # the second size, which is not square, is the last to cost one
+
+
+def test_what_has_weights_for_its_tokens_says_so():
+    model = mb.build(PLAIN, set={"stages.0.mixer": "spatial_mlp"})
+    with pytest.raises(mb.InputError) as caught:
+        model(torch.randn(1, 3, 64, 32))
+    told = "stages.0: spatial_mlp has weights for 65 tokens and cannot mix 129"
+    assert f"images of 64 x 32 px, where this network was built for 32: {told}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [((1, 3, 33, 32), "a patch of 4 does not tile an image of 33 x 32 px"), ((1, 1, 32, 32), "images of 1 channels")],
+)
+def test_images_that_do_not_fit_are_refused_in_words(shape, told):
+    with pytest.raises(mb.InputError, match=told):
+        mb.build(PLAIN)(torch.randn(shape))
+
+
+def test_a_masked_autoencoder_takes_the_size_that_it_was_built_for():
+    model = mb.build("mae_vit_b16", set={"encoder.stages.0.depth": 1, "decoder.stages.0.depth": 1})
+    with pytest.raises(mb.InputError, match="images of 1 x 3 x 64 x 64, where this network takes B x 3 x 224 x 224"):
+        model(torch.randn(1, 3, 64, 64))
+
+
+def test_a_pyramid_is_made_of_the_nearest_maps():
+    images = torch.randn(2, 3, 64, 96)
+    plain = mb.build(PLAIN, set={"stem.patch_embed.patch": 16, "image.size": [64, 96]})
+    assert [tuple(found.shape) for found in plain.feature_maps(images, strides=(4, 8, 16, 32))] == [
+        (2, 16, 16, 24),
+        (2, 16, 8, 12),
+        (2, 16, 4, 6),
+        (2, 16, 2, 3),
+    ]
+    hierarchy = fresh(HIERARCHY)
+    own, asked = hierarchy.feature_maps(images), hierarchy.feature_maps(images, strides=(4, 8, 16))
+    assert torch.equal(own[0], asked[0])
+    assert torch.equal(own[1], asked[1])
+    assert torch.allclose(asked[2], torch.nn.functional.avg_pool2d(own[1], 2), atol=1e-6)
