@@ -118,7 +118,8 @@ def _lines(plan: Plan) -> Iterator[Line]:
     if plan.head:
         head = plan.head
         names = [describe(head.head.norm), f"pool {head.head.pool}", describe(head.head.pool_norm)]
-        what = ", ".join([name for name in names if name != "none"] + [f"linear {head.classes}"])
+        hidden = [f"mlp {head.head.mlp.resolve(head.dim).hidden}"] if head.head.mlp else []
+        what = ", ".join([*(name for name in names if name != "none"), *hidden, f"linear {head.classes}"])
         yield Line("head", what, str(head.grid), head.dim, None, (head,))
     if plan.decoder:
         decoder = plan.decoder
