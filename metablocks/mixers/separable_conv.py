@@ -1,4 +1,4 @@
-"""A depthwise convolution between two pointwise layers, the first of which widens: the mixer of ConvFormer and CAFormer.
+"""A depthwise convolution between two pointwise layers, of which the first widens: in ConvFormer and CAFormer.
 
 Yu et al. 2022, arXiv:2210.13452, section 2; the inverted separable convolution is that of MobileNetV2 (Sandler et al.
 2018, arXiv:1801.04381, section 3.3). Tokens (B, N, C) to (B, N, C). Outside the grid are zeros.

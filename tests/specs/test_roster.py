@@ -148,7 +148,9 @@ def test_specs_of_a_family_are_laid_out_alike_line_by_line(family: str) -> None:
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_spec_is_a_page_that_starts_with_what_it_is_the_paper_and_the_table(name: str) -> None:
     text = lines(name)
-    assert re.fullmatch(r"# .+ at \d+ px\. .+ et al\. 20\d\d, arXiv:\d{4}\.\d{5}, (table|figure) \d+( \(.+\))?", text[0])
+    assert re.fullmatch(
+        r"# .+ at \d+ px\. .+ et al\. 20\d\d, arXiv:\d{4}\.\d{5}, (table|figure) \d+( \(.+\))?", text[0]
+    )
     assert len(text) < 40
     assert max(map(len, text)) <= 120
 
