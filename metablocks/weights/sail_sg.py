@@ -92,13 +92,15 @@ BASELINES = Publisher(
     mixers=("identity", "random_mixing", "pooling", "separable_conv", "attention"),
     # which of the two block norms it is, and whether a mixer without weights pools, shows in no tensor
     settings=(
-        ("stem.conv_embed.norm", BASELINE_NORM),
-        ("downsample.conv.norm", BASELINE_NORM),
         ("block.norm.*.eps", 1e-6),
         ("head.norm", "none"),
         ("head.pool", "mean"),
         ("head.pool_norm", BASELINE_NORM),
         ("head.mlp.activation", "squared_relu"),
         ("head.mlp.norm", {"layer_norm": {"eps": 1e-5}}),
+    ),
+    where=(
+        ("downsample_layers.0.post_norm.*", ("stem.conv_embed.norm", BASELINE_NORM)),
+        ("downsample_layers.{s}.pre_norm.*", ("downsample.conv.norm", BASELINE_NORM)),
     ),
 )

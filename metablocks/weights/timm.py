@@ -194,12 +194,14 @@ METAFORMER = Publisher(
     mixers=("pooling", "identity", "separable_conv", "attention"),
     # the two kinds of block norm have the same names, so the kind is left to the spec
     settings=(
-        ("stem.conv_embed.norm", LAYER_NORM),
-        ("downsample.conv.norm", LAYER_NORM),
         ("block.norm.*.eps", 1e-6),
         *METAFORMER_HEAD,
         ("head.mlp.activation", "squared_relu"),
         ("head.mlp.norm", LAYER_NORM),
+    ),
+    where=(
+        ("stem.norm.*", ("stem.conv_embed.norm", LAYER_NORM)),
+        ("stages.{s}.downsample.norm.*", ("downsample.conv.norm", LAYER_NORM)),
     ),
 )
 
@@ -210,4 +212,5 @@ POOLFORMER = replace(
     needs=("stem.conv.weight", "stages.0.blocks.{i}.layer_scale1.scale", "stages.0.blocks.{i}.norm1.bias"),
     mixers=("pooling",),
     settings=(("block.norm", {"group_norm": {"groups": 1, "eps": 1e-5}}), GELU, *METAFORMER_HEAD),
+    where=(),
 )
