@@ -50,7 +50,7 @@ def explain(source: SpecName, sets: Sets = [], folders: Folders = [], as_json: J
     spec, plan = planned(source, sets, ())
     lines, total = list(_lines(plan)), plan.costs.total
     if as_json:
-        told = {"params": total.params, "macs": total.macs, "convention": plan.costs.convention}
+        told = {"params": total.params, "frozen": total.frozen, "macs": total.macs, "convention": plan.costs.convention}
         blocks = [_data(line, plan) for line in lines]
         print_json({"name": plan.name, "digest": spec.digest, "blocks": blocks, **told})
         return
@@ -60,6 +60,8 @@ def explain(source: SpecName, sets: Sets = [], folders: Folders = [], as_json: J
     rows.append(("total", "", "", "", "", units.count(total.params), units.count(total.macs)))
     print_table(columns, rows, "llrrrrr", last=True)
     print(plan.costs.convention)
+    if total.frozen:
+        print(f"{units.count(total.frozen)} of the parameters are frozen")
     tell_unknown(plan)
 
 
