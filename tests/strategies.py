@@ -57,9 +57,14 @@ def windows(draw: Draw, grid: tuple[int, int]) -> Data:
 def mixers(draw: Draw, dim: int, grid: tuple[int, int], plain: bool = False) -> Any:
     """A token mixer for a stage; a `plain` one can do with dropped patches and prefix tokens."""
     names = ["attention", "identity"] + ([] if plain else ["window_attention", "pooling", "spatial_mlp"])
+    names += [] if plain else ["random_mixing", "separable_conv"]
     name = draw(st.sampled_from(names))
     if name == "attention":
         return {name: draw(attentions(dim))}
+    if name == "separable_conv":
+        return {
+            name: draw(st.sampled_from([{}, {"kernel": 3, "hidden": 5}, {"ratio": 1, "activation": "squared_relu"}]))
+        }
     if name == "window_attention":
         return {name: draw(attentions(dim)) | draw(windows(grid))}
     if name == "pooling":
@@ -86,7 +91,11 @@ def rows(draw: Draw, dim: int, grid: tuple[int, int], plain: bool = False) -> Da
         "depth": depth,
         "norm": draw(norms),
         "mixer": listed[0] if count == 1 else listed,
-        "mlp": draw(st.sampled_from([{"ratio": 2}, {"hidden": 7, "bias": False}, "none"])),
+        "mlp": draw(
+            st.sampled_from(
+                [{"ratio": 2}, {"hidden": 7, "bias": False}, {"ratio": 1, "activation": "star_relu"}, "none"]
+            )
+        ),
         **draw(st.fixed_dictionaries({}, optional=optional)),
     }
 
@@ -134,6 +143,7 @@ def classifiers(draw: Draw) -> Data:
     stack, image = draw(stacks(plain=draw(st.booleans())))
     pools = ["mean", "class"] if "class" in stack["prefix"] else ["mean"]
     head = {"norm": draw(norms), "pool": draw(st.sampled_from(pools)), "pool_norm": draw(norms)}
+    head |= draw(st.sampled_from([{}, {"mlp": {"ratio": 2, "activation": "squared_relu", "norm": "layer_norm"}}]))
     return {
         "net": "classifier",
         "image": {"size": list(image), "channels": draw(sides)},

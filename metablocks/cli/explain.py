@@ -82,7 +82,7 @@ def explain(  # noqa: PLR0913  (each is an option of the command)
     predictions = _predictions(plan, conditions) if conditions else {}
     lines, total = list(_lines(plan)), plan.costs.total
     if as_json:
-        told = {"params": total.params, "macs": total.macs, "convention": plan.costs.convention}
+        told = {"params": total.params, "frozen": total.frozen, "macs": total.macs, "convention": plan.costs.convention}
         told |= {"memory": list(map(_memory_data, predictions.items()))} if memory else {}
         blocks = [_data(line, plan) for line in lines]
         print_json({"name": plan.name, "digest": spec.digest, "blocks": blocks, **told})
@@ -93,6 +93,8 @@ def explain(  # noqa: PLR0913  (each is an option of the command)
     rows.append(("total", "", "", "", "", units.count(total.params), units.count(total.macs)))
     print_table(columns, rows, "llrrrrr", last=True)
     print(plan.costs.convention)
+    if total.frozen:
+        print(f"{units.count(total.frozen)} of the parameters are frozen")
     tell_unknown(plan)
     if predictions:
         _print_memory(predictions)
@@ -213,7 +215,8 @@ def _lines(plan: Plan) -> Iterator[Line]:
     if plan.head:
         head = plan.head
         names = [describe(head.head.norm), f"pool {head.head.pool}", describe(head.head.pool_norm)]
-        what = ", ".join([name for name in names if name != "none"] + [f"linear {head.classes}"])
+        hidden = [f"mlp {head.head.mlp.resolve(head.dim).hidden}"] if head.head.mlp else []
+        what = ", ".join([*(name for name in names if name != "none"), *hidden, f"linear {head.classes}"])
         yield Line("head", what, str(head.grid), head.dim, None, (head,))
     if plan.decoder:
         decoder = plan.decoder

@@ -33,6 +33,7 @@ class Settings(MixerSettings):
     qkv_bias: bool = Field(True, description="whether query, key and value have a bias")
     proj_bias: bool = Field(True, description="whether the output projection has a bias")
     scale: Positive | None = Field(None, description="factor of the scores; default 1 / sqrt(head_dim)")
+    width: Size | None = Field(None, description="channels of all heads together; default those of the block")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Settings:
@@ -40,7 +41,7 @@ class Settings(MixerSettings):
         return self
 
     def resolve(self, dim: int, grid: Grid) -> Sizes:
-        heads, head_dim = split_heads(dim, self.heads, self.head_dim)
+        heads, head_dim = split_heads(self.width or dim, self.heads, self.head_dim)
         return Sizes(dim, heads, head_dim, self.qkv_bias, self.proj_bias, self.scale or head_dim**-0.5)
 
 
@@ -49,8 +50,9 @@ class Attention(Mixer):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
-        self.qkv = nn.Linear(sizes.dim, 3 * sizes.dim, bias=sizes.qkv_bias)
-        self.proj = nn.Linear(sizes.dim, sizes.dim, bias=sizes.proj_bias)
+        width = sizes.heads * sizes.head_dim
+        self.qkv = nn.Linear(sizes.dim, 3 * width, bias=sizes.qkv_bias)
+        self.proj = nn.Linear(width, sizes.dim, bias=sizes.proj_bias)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         # (B, N, 3 heads head_dim) to three of (B, heads, N, head_dim)

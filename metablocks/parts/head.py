@@ -1,4 +1,7 @@
-"""The classifier's head: norm over tokens, pooling, norm over the pooled vector, linear. (B, N, C) to (B, classes)."""
+"""The classifier's head: norm over tokens, pooling, norm over the pooled vector, linear. (B, N, C) to (B, classes).
+
+Before the linear layer an MLP may stand: Yu et al. 2022, arXiv:2210.13452, section 2.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,23 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from metablocks.core.settings import Settings
+from metablocks.core.settings import Rate, Settings
+from metablocks.parts.activation import Activation, activation
+from metablocks.parts.mlp import Mlp
 from metablocks.parts.norm import NoNorm, Norm
 
 Pool = Literal["mean", "class"]
+
+
+class HeadMlp(Mlp):
+    """One hidden layer: the second layer of this MLP is the classifier itself."""
+
+    label: ClassVar[str] = "mlp of the head"
+
+    activation: Activation = Field("gelu", description="after the hidden layer")
+    norm: Norm = Field(NoNorm(), description="after the activation")
+    bias: bool = Field(True, description="whether the hidden layer has a bias")
+    dropout: Rate = Field(0.0, description="rate after the norm")
 
 
 class Head(Settings):
@@ -19,6 +35,7 @@ class Head(Settings):
     norm: Norm = Field(NoNorm(), description="over the tokens of the last stage, before pooling")
     pool: Pool = Field("mean", description="mean is over the patches, class is the class token")
     pool_norm: Norm = Field(NoNorm(), description="over the pooled vector")
+    mlp: HeadMlp | None = Field(None, description="hidden layer between pool_norm and the classes, or none")
 
 
 class ClassifierHead(nn.Module):
@@ -29,8 +46,25 @@ class ClassifierHead(nn.Module):
         self.tokens = tokens
         self.norm = settings.norm.build(dim)
         self.pool_norm = settings.pool_norm.build(dim)
-        self.fc = nn.Linear(dim, classes)
+        self.mlp = HiddenLayer(dim, settings.mlp) if settings.mlp else None
+        self.fc = nn.Linear(dim if self.mlp is None else self.mlp.fc1.out_features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.norm(x)[:, self.tokens].mean(1, keepdim=True)  # one token, for norms over tokens
-        return self.fc(self.pool_norm(pooled)).squeeze(1)
+        pooled = self.pool_norm(pooled)
+        return self.fc(pooled if self.mlp is None else self.mlp(pooled)).squeeze(1)
+
+
+class HiddenLayer(nn.Module):
+    """(B, 1, C) to (B, 1, hidden)."""
+
+    def __init__(self, dim: int, settings: HeadMlp) -> None:
+        super().__init__()
+        hidden = settings.resolve(dim).hidden
+        self.fc1 = nn.Linear(dim, hidden, bias=settings.bias)
+        self.activation = activation(settings.activation)
+        self.norm = settings.norm.build(hidden)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.norm(self.activation(self.fc1(x))))

@@ -3,7 +3,7 @@
 A module that has `reset_parameters`, layers aside, sets its own parameters; each other parameter takes the first rule
 whose pattern fits its name. vit: timm 1.0 `init_weights_vit_timm`; vit_jax: google-research/vision_transformer
 `models_vit.py`; mixer: timm `mlp_mixer.py`; swin: microsoft/Swin-Transformer; mae: facebookresearch/mae;
-metaformer: sail-sg/poolformer.
+metaformer: sail-sg/poolformer; metaformer_baselines: sail-sg/metaformer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import init
 
-InitName = Literal["vit", "vit_jax", "mixer", "swin", "mae", "metaformer"]
+InitName = Literal["vit", "vit_jax", "mixer", "swin", "mae", "metaformer", "metaformer_baselines"]
 Fill = Callable[[Tensor], object]
 
 
@@ -77,6 +77,7 @@ INITS: dict[InitName, tuple[tuple[str, Fill | None], ...]] = {
         ("*.weight", init.xavier_uniform_),
     ),
     "metaformer": (*CONVS, BIASES, ("*position.table", init.zeros_)),
+    "metaformer_baselines": (BIASES,),  # convolutions too
 }
 FALLBACK = ("*", _truncated(0.02))
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)

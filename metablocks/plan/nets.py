@@ -87,6 +87,9 @@ def _head(planner: Planner, net: Classifier, grid: Grid, dim: int) -> HeadPlan |
             planner.ledger.tell(("head", "pool"), wrong, "write `prefix: [class]`, or `pool: mean`")
     planner.norm(("head", "norm"), net.head.norm, dim)
     planner.norm(("head", "pool_norm"), net.head.pool_norm, dim)
+    if net.head.mlp:
+        with planner.ledger.using(Use(("head", "mlp"), net.head.mlp)):
+            planner.norm(("head", "mlp", "norm"), net.head.mlp.norm, net.head.mlp.resolve(dim).hidden)
     return HeadPlan(net.head, grid, dim, net.classes, tokens)
 
 

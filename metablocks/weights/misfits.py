@@ -38,7 +38,7 @@ def names(
         total = len(found.matches) + len(found.missing)
         are = "is" if len(missing) == 1 else "are"
         wrong = f"{len(missing)} of the {total} tensors of this network {are} not in {checkpoint.name}"
-        yield Fault(f"{wrong}: {_told(translated)}", help=depth or _lacking(missing))
+        yield Fault(f"{wrong}: {_told(translated)}", help=depth or _lacking([] if found.left_over else missing))
 
 
 def shapes(checkpoint: Checkpoint, matches: Sequence[Match], plan: Plan) -> Iterator[Fault]:
@@ -99,9 +99,9 @@ def _near(left_over: Sequence[str], missing: Sequence[str]) -> str:
 
 
 def _lacking(missing: Sequence[str]) -> str:
-    if all(name.startswith("head.fc.") for name in missing):
+    if missing and all(name.startswith("head.fc.") for name in missing):
         return "the file has no classifier: give `classes` to `mb.build` for a fresh one"
-    if all(name.startswith(("decoder.", "mask_token")) for name in missing):
+    if missing and all(name.startswith(("decoder.", "mask_token")) for name in missing):
         return "the file has the encoder alone: take the one that was saved with its decoder"
     return "is this the spec that the weights were trained with?"
 
@@ -135,6 +135,8 @@ def _way_out(wrong: Sequence[Match], plan: Plan) -> str:
         side = (isqrt(first.tensor.shape[0]) + 1) // 2
         fits = f"; the file is of windows of {side} x {side}" if (2 * side - 1) ** 2 == first.tensor.shape[0] else ""
         return f"tables of another window are not resampled yet{fits}"
+    if all(name.startswith("encoder.") and name.endswith(".op.matrix") for name in ours):
+        return _other_matrix(first, plan)
     return "is this the spec that the weights were trained with?"
 
 
@@ -159,6 +161,19 @@ def _other_position(item: Match, plan: Plan) -> str:
             size = pixels[0] if pixels[0] == pixels[1] else f"[{pixels[0]}, {pixels[1]}]"
             return f"positions of another resolution are not resampled yet: --set image.size={size} fits the file"
     return f"positions of another resolution are not resampled yet; the file has {rows} of them"
+
+
+def _other_matrix(item: Match, plan: Plan) -> str:
+    """What to set for a random matrix (N, N) of another number of tokens."""
+    told = "a random matrix is for one number of tokens, and is not resampled"
+    place = BLOCK.fullmatch(item.ours)
+    assert place is not None
+    grid, side = plan.stages[int(place[1].rpartition(".")[2])].grid, isqrt(item.tensor.shape[0])
+    image = plan.encoder.stem.image
+    pixels = {side * image[0] // grid.height, side * image[1] // grid.width}
+    if side * side != item.tensor.shape[0] or len(pixels) > 1:
+        return told
+    return f"{told}: --set image.size={pixels.pop()} fits the file"
 
 
 def _steps(plan: Plan) -> tuple[int, int]:

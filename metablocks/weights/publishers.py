@@ -28,6 +28,7 @@ PUBLISHERS: tuple[Publisher, ...] = (
     timm.POOLFORMER,
     timm.METAFORMER,
     sail_sg.POOLFORMER,
+    sail_sg.BASELINES,
 )
 
 # Prefixes that wrappers put before every name: DataParallel, torch.compile, Lightning, detection code.

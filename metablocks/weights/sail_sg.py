@@ -1,4 +1,6 @@
-"""sail-sg's names (sail-sg/poolformer): PoolFormer, and the MetaFormers of the same paper, arXiv:2111.11418."""
+"""sail-sg's names: PoolFormer and the MetaFormers of the same paper (sail-sg/poolformer, arXiv:2111.11418), and the
+MetaFormer baselines (sail-sg/metaformer, arXiv:2210.13452).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Iterator
 
 from metablocks.plan import Plan
 from metablocks.weights.rules import Publisher, Rule, Rules, linear, map_to_tokens
-from metablocks.weights.timm import GELU
+from metablocks.weights.timm import GELU, baseline_blocks, baseline_head
 
 
 def _rules(plan: Plan) -> Rules:
@@ -63,5 +65,42 @@ POOLFORMER = Publisher(
         ("head.norm.*.eps", 1e-5),
         ("head.pool", "mean"),
         ("head.pool_norm", "none"),
+    ),
+)
+
+
+def _baseline_rules(plan: Plan) -> Rules:
+    return (
+        # the stem counts as the first downsampling, and its norm stands after the convolution
+        Rule("downsample_layers.0.conv.*", "encoder.stem.conv.*"),
+        Rule("downsample_layers.0.post_norm.*", "encoder.stem.norm.*"),
+        Rule("downsample_layers.{s}.conv.*", "encoder.stages.{s}.downsample.conv.*"),
+        Rule("downsample_layers.{s}.pre_norm.*", "encoder.stages.{s}.downsample.norm.*"),
+        *baseline_blocks("stages.{s}.{i}", "encoder.stages.{s}.blocks.{i}"),
+        Rule("norm.*", "head.pool_norm.*"),
+        *baseline_head("head", plan),
+    )
+
+
+BASELINE_NORM = {"layer_norm": {"eps": 1e-6}}
+BASELINES = Publisher(
+    name="a MetaFormer baseline with sail-sg's names",
+    needs=("downsample_layers.0.conv.weight", "stages.{s}.{i}.mlp.fc1.weight"),
+    lacks=(),
+    rules=_baseline_rules,
+    net="classifier",
+    mixers=("identity", "random_mixing", "pooling", "separable_conv", "attention"),
+    # which of the two block norms it is, and whether a mixer without weights pools, shows in no tensor
+    settings=(
+        ("block.norm.*.eps", 1e-6),
+        ("head.norm", "none"),
+        ("head.pool", "mean"),
+        ("head.pool_norm", BASELINE_NORM),
+        ("head.mlp.activation", "squared_relu"),
+        ("head.mlp.norm", {"layer_norm": {"eps": 1e-5}}),
+    ),
+    where=(
+        ("downsample_layers.0.post_norm.*", ("stem.conv_embed.norm", BASELINE_NORM)),
+        ("downsample_layers.{s}.pre_norm.*", ("downsample.conv.norm", BASELINE_NORM)),
     ),
 )

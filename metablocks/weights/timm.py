@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metablocks.weights.rules import Publisher, Rule, Rules, linear
+from metablocks.plan import Plan
+from metablocks.weights.rules import Publisher, Rule, Rules, Value, linear
 
 LAYER_NORM = {"layer_norm": {"eps": 1e-6}}
 GELU = ("block.mlp.activation", "gelu")
@@ -133,32 +134,75 @@ SWIN = Publisher(
     recomputed=("relative_position_index", "attn_mask"),
 )
 
-METAFORMER_BLOCK = "encoder.stages.{s}.blocks.{i}"
-METAFORMER = Publisher(
-    name="MetaFormer with the names of timm",
-    needs=("stem.conv.weight", "stages.{s}.blocks.{i}.mlp.fc1.weight"),
-    lacks=(),
-    rules=(
+
+def baseline_blocks(theirs: str, ours: str) -> Rules:
+    """The rules of the blocks of PoolFormer and of the MetaFormer baselines."""
+    return (
+        Rule(f"{theirs}.norm1.*", f"{ours}.mixer.norm.*"),
+        Rule(f"{theirs}.token_mixer.pwconv1.*", f"{ours}.mixer.op.fc1.*", linear),
+        Rule(f"{theirs}.token_mixer.act1.*", f"{ours}.mixer.op.activation.*"),
+        Rule(f"{theirs}.token_mixer.dwconv.*", f"{ours}.mixer.op.depthwise.*"),
+        Rule(f"{theirs}.token_mixer.pwconv2.*", f"{ours}.mixer.op.fc2.*", linear),
+        Rule(f"{theirs}.token_mixer.random_matrix", f"{ours}.mixer.op.matrix"),
+        Rule(f"{theirs}.token_mixer.*", f"{ours}.mixer.op.*"),
+        Rule(f"{theirs}.layer_scale1.scale", f"{ours}.mixer.layer_scale"),
+        Rule(f"{theirs}.res_scale1.scale", f"{ours}.mixer.res_scale"),
+        Rule(f"{theirs}.norm2.*", f"{ours}.mlp.norm.*"),
+        Rule(f"{theirs}.mlp.fc1.*", f"{ours}.mlp.op.fc1.*", linear),
+        Rule(f"{theirs}.mlp.act.*", f"{ours}.mlp.op.activation.*"),
+        Rule(f"{theirs}.mlp.fc2.*", f"{ours}.mlp.op.fc2.*", linear),
+        Rule(f"{theirs}.layer_scale2.scale", f"{ours}.mlp.layer_scale"),
+        Rule(f"{theirs}.res_scale2.scale", f"{ours}.mlp.res_scale"),
+    )
+
+
+def baseline_head(theirs: str, plan: Plan) -> Rules:
+    """The rules of a classifier that is a linear layer, or an MLP with a norm."""
+    if plan.head is None or plan.head.head.mlp is None:
+        return (Rule(f"{theirs}.*", "head.fc.*"),)
+    return (
+        Rule(f"{theirs}.fc1.*", "head.mlp.fc1.*"),
+        Rule(f"{theirs}.norm.*", "head.mlp.norm.*"),
+        Rule(f"{theirs}.fc2.*", "head.fc.*"),
+    )
+
+
+def _metaformer_rules(plan: Plan) -> Rules:
+    return (
         Rule("stem.conv.*", "encoder.stem.conv.*"),
         Rule("stem.norm.*", "encoder.stem.norm.*"),
         Rule("stages.{s}.downsample.norm.*", "encoder.stages.{s}.downsample.norm.*"),
         Rule("stages.{s}.downsample.conv.*", "encoder.stages.{s}.downsample.conv.*"),
-        Rule("stages.{s}.blocks.{i}.norm1.*", f"{METAFORMER_BLOCK}.mixer.norm.*"),
-        Rule("stages.{s}.blocks.{i}.token_mixer.*", f"{METAFORMER_BLOCK}.mixer.op.*", linear),
-        Rule("stages.{s}.blocks.{i}.layer_scale1.scale", f"{METAFORMER_BLOCK}.mixer.layer_scale"),
-        Rule("stages.{s}.blocks.{i}.res_scale1.scale", f"{METAFORMER_BLOCK}.mixer.res_scale"),
-        Rule("stages.{s}.blocks.{i}.norm2.*", f"{METAFORMER_BLOCK}.mlp.norm.*"),
-        Rule("stages.{s}.blocks.{i}.mlp.fc1.*", f"{METAFORMER_BLOCK}.mlp.op.fc1.*", linear),
-        Rule("stages.{s}.blocks.{i}.mlp.fc2.*", f"{METAFORMER_BLOCK}.mlp.op.fc2.*", linear),
-        Rule("stages.{s}.blocks.{i}.layer_scale2.scale", f"{METAFORMER_BLOCK}.mlp.layer_scale"),
-        Rule("stages.{s}.blocks.{i}.res_scale2.scale", f"{METAFORMER_BLOCK}.mlp.res_scale"),
+        *baseline_blocks("stages.{s}.blocks.{i}", "encoder.stages.{s}.blocks.{i}"),
         Rule("head.norm.*", "head.pool_norm.*"),
-        Rule("head.fc.*", "head.fc.*"),
-    ),
+        *baseline_head("head.fc", plan),
+    )
+
+
+# pools first, then norms: the original of PoolFormer (sail_sg.py) does it the other way round
+METAFORMER_HEAD: tuple[tuple[str, Value], ...] = (
+    ("head.norm", "none"),
+    ("head.pool", "mean"),
+    ("head.pool_norm", LAYER_NORM),
+)
+METAFORMER = Publisher(
+    name="MetaFormer with the names of timm",
+    needs=("stem.conv.weight", "stages.{s}.blocks.{i}.mlp.fc1.weight"),
+    lacks=(),
+    rules=_metaformer_rules,
     net="classifier",
-    mixers=("pooling", "identity", "attention"),
-    # pools first, then norms: the original (sail_sg.py) does it the other way round
-    settings=(("head.norm", "none"), ("head.pool", "mean"), ("head.pool_norm", LAYER_NORM)),
+    mixers=("pooling", "identity", "separable_conv", "attention"),
+    # the two kinds of block norm have the same names, so the kind is left to the spec
+    settings=(
+        ("block.norm.*.eps", 1e-6),
+        *METAFORMER_HEAD,
+        ("head.mlp.activation", "squared_relu"),
+        ("head.mlp.norm", LAYER_NORM),
+    ),
+    where=(
+        ("stem.norm.*", ("stem.conv_embed.norm", LAYER_NORM)),
+        ("stages.{s}.downsample.norm.*", ("downsample.conv.norm", LAYER_NORM)),
+    ),
 )
 
 # Of the family only PoolFormer has LayerScale in its first stage, and norms with a bias.
@@ -167,5 +211,6 @@ POOLFORMER = replace(
     name="PoolFormer with the names of timm",
     needs=("stem.conv.weight", "stages.0.blocks.{i}.layer_scale1.scale", "stages.0.blocks.{i}.norm1.bias"),
     mixers=("pooling",),
-    settings=(("block.norm", {"group_norm": {"groups": 1, "eps": 1e-5}}), GELU, *METAFORMER.settings),
+    settings=(("block.norm", {"group_norm": {"groups": 1, "eps": 1e-5}}), GELU, *METAFORMER_HEAD),
+    where=(),
 )

@@ -36,7 +36,7 @@ init: mae
 """
 DROP = MASKED.replace("MODE", "drop").replace("MIXER", "{attention: {heads: 2}}").replace("PREFIX", "prefix: [class]")
 REPLACE = MASKED.replace("MODE", "replace").replace("MIXER", "pooling").replace("PREFIX", "prefix: []")
-INITS = ["vit", "vit_jax", "mixer", "swin", "mae", "metaformer"]
+INITS = ["vit", "vit_jax", "mixer", "swin", "mae", "metaformer", "metaformer_baselines"]
 
 
 def test_the_skeleton_holds_no_storage():

@@ -34,6 +34,27 @@ def spatial_mlp(mixer, x: Tensor, grid) -> Tensor:
     return F.linear(y, mixer.fc2.weight, mixer.fc2.bias).transpose(1, 2)
 
 
+def separable_conv(mixer, x: Tensor, grid) -> Tensor:
+    """Widen, activate, sum what the kernel reaches channel by channel, narrow."""
+    wide = mixer.activation(mixer.fc1(x)).unflatten(1, (grid.height, grid.width))
+    reach, kernel = mixer.sizes.kernel // 2, mixer.depthwise.weight[:, 0]
+    out = torch.zeros_like(wide)
+    for row in range(grid.height):
+        for column in range(grid.width):
+            for down in range(max(-reach, -row), min(reach + 1, grid.height - row)):
+                for right in range(max(-reach, -column), min(reach + 1, grid.width - column)):
+                    out[:, row, column] += wide[:, row + down, column + right] * kernel[:, reach + down, reach + right]
+    if mixer.depthwise.bias is not None:
+        out = out + mixer.depthwise.bias
+    return mixer.fc2(out.flatten(1, 2))
+
+
+def random_mixing(mixer, x: Tensor, grid) -> Tensor:
+    """Each token the sum of all, by its row of the matrix."""
+    rows = [(mixer.matrix[token, :, None] * x).sum(1) for token in range(grid.tokens)]
+    return torch.stack(rows, 1)
+
+
 def attention(mixer, x: Tensor, grid) -> Tensor:
     """softmax(q k^T scale) v, one head after another."""
     query, key, value = mixer.qkv(x).chunk(3, -1)

@@ -36,6 +36,11 @@ FAMILIES = {
     "swin_": ("stages.n.dim", "stages.n.depth", "drop_path"),
     "poolformer_": ("stages.n.dim", "stages.n.depth", "block.layer_scale", "drop_path"),
     "metaformer_": ("block.norm", "head.norm", "stages.n.mixer", "stages.n.position"),
+    "identityformer_": ("stages.n.dim", "stages.n.depth", "drop_path"),
+    "randformer_": ("stages.n.dim", "stages.n.depth", "drop_path"),
+    "poolformerv2_": ("stages.n.dim", "stages.n.depth", "drop_path"),
+    "convformer_": ("image.size", "stages.n.dim", "stages.n.depth", "drop_path", "head.mlp.dropout"),
+    "caformer_": ("image.size", "stages.n.dim", "stages.n.depth", "drop_path", "head.mlp.dropout"),
     "mae_vit_": (
         "encoder.stem.patch_embed.patch",
         "encoder.stages.0.dim",
@@ -143,7 +148,9 @@ def test_specs_of_a_family_are_laid_out_alike_line_by_line(family: str) -> None:
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_spec_is_a_page_that_starts_with_what_it_is_the_paper_and_the_table(name: str) -> None:
     text = lines(name)
-    assert re.fullmatch(r"# .+ at \d+ px\. .+ et al\. 20\d\d, arXiv:\d{4}\.\d{5}, table \d+( \(.+\))?", text[0])
+    assert re.fullmatch(
+        r"# .+ at \d+ px\. .+ et al\. 20\d\d, arXiv:\d{4}\.\d{5}, (table|figure) \d+( \(.+\))?", text[0]
+    )
     assert len(text) < 40
     assert max(map(len, text)) <= 120
 
@@ -168,6 +175,6 @@ def within(path: str, cell: str) -> bool:
 
 def layout(line: str) -> str:
     """A line without what a family's cells hold: numbers, padding, and what a stage adds after its depth."""
-    line = re.sub(r"(- \{dim: \d+, +depth: \d+)(, (mixer|position): .*)?\}$", r"\1}", line)
+    line = re.sub(r"(- \{dim: \d+, +depth: \d+)(, +(mixer|position): .*)?\}$", r"\1}", line)
     line = re.sub(r"(layer|group)_norm", "norm", line)
     return re.sub(r" +", " ", re.sub(r"\d[\d.e-]*", "0", line))

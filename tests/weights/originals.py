@@ -6,6 +6,8 @@ import ast
 import json
 from typing import Any
 
+import originals_metaformer
+
 Arguments = dict[str, Any]
 Spec = dict[str, Any]
 CONV_STEM = {"conv_embed": {"kernel": 7, "stride": 4, "padding": 2}}
@@ -188,6 +190,10 @@ SYSTEMS = {
     "timm_poolformer": timm_poolformer,
     "poolformer": poolformer,
     "metaformer_v1": poolformer,
+    **dict.fromkeys(
+        ("identityformer", "randformer", "poolformerv2", "convformer", "caformer"), originals_metaformer.sail_sg
+    ),
+    **dict.fromkeys(("timm_poolformerv2", "timm_convformer", "timm_caformer"), originals_metaformer.timm),
     "mae": mae,
     "mae_vit": mae_vit,
 }

@@ -38,6 +38,10 @@ def places(names: Iterator[str], model: nn.Module) -> dict[str, str]:
         for pattern, place in PLACES:
             if match := re.fullmatch(pattern, name):
                 found[name] = place.format(*match.groups())
+        if name == "stage0_downsample" and hasattr(model.encoder.stem, "conv"):
+            found[name] = "encoder.stem"  # sail-sg's baselines call it that
+        if name == "pre_head" and model.head.mlp is not None:
+            found[name] = ">head.mlp"
         if re.fullmatch(r"network\d+_(downsample|pos)", name):
             found[name] = _numbered(name, model)
     return found
