@@ -1,4 +1,6 @@
-"""Norms over tokens (B, N, C): layer norm over C, group norm over N and the channels of a group, batch norm over B and N.
+"""Norms over tokens (B, N, C).
+
+Layer norm is over C, group norm over N and the channels of a group, batch norm over B and N.
 
 Layer norm: Ba et al. 2016, arXiv:1607.06450. Group norm: Wu & He 2018, arXiv:1803.08494; with one group it is the
 "modified layer norm" of PoolFormer (arXiv:2111.11418, section 4.1). Batch norm: Ioffe & Szegedy 2015, arXiv:1502.03167.
@@ -94,6 +96,8 @@ class TokenBatchNorm(nn.Module):
     In evaluation mode these are the running ones, which move by a tenth in each training step.
     """
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
     running_mean: Tensor
     running_var: Tensor
 
@@ -113,5 +117,6 @@ class TokenBatchNorm(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        statistics = self.running_mean, self.running_var
-        return F.batch_norm(x.flatten(0, 1), *statistics, self.weight, self.bias, self.training, 0.1, self.eps).view_as(x)
+        running = self.running_mean, self.running_var
+        rows = F.batch_norm(x.flatten(0, 1), *running, self.weight, self.bias, self.training, 0.1, self.eps)
+        return rows.view_as(x)

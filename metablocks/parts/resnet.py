@@ -19,7 +19,7 @@ from metablocks.core.grid import Grid
 from metablocks.core.mixer import GridMisfit
 from metablocks.core.settings import Pair, Positive, Size
 from metablocks.core.text import side
-from metablocks.parts.norm import GroupNorm, Norm
+from metablocks.parts.norm import GroupNorm, NoNorm, Norm
 from metablocks.parts.stem import PatchEmbed, PatchProjection, Stem, tokens
 
 WIDENING = 4
@@ -139,7 +139,7 @@ class HybridStem(nn.Module):
             rest = [Unit((width, width), 1, settings) for _ in range(depth - 1)]
             self.stages.append(nn.Sequential(first, *rest))
             entering = width
-        self.projection = PatchProjection(entering, dim, PatchEmbed(patch=settings.patch))
+        self.projection = PatchProjection(entering, dim, PatchEmbed(patch=settings.patch, norm=NoNorm()))
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.root(images.contiguous(memory_format=torch.channels_last))
