@@ -48,7 +48,8 @@ def convert(
     check_kind(publisher, plan.net, {block.kind.mixer.name for block in blocks})
     found = match(checkpoint.tensors, publisher, plan, wanted)
     fresh = _fresh(found.matches, wanted) if fresh_head else ()
-    found, unused = _without(found, publisher.unused + (publisher.with_head if fresh else ()))
+    headless = not any(item.ours in HEAD for item in found.matches)
+    found, unused = _without(found, publisher.unused + (publisher.with_head if fresh or headless else ()))
     matches = [item for item in found.matches if item.ours not in fresh]
     matches, positions = resampled(matches, publisher, plan)
     missing = [name for name in found.missing if name not in fresh]
@@ -86,7 +87,7 @@ def _fresh(matches: tuple[Match, ...], wanted: Mapping[str, Tensor]) -> tuple[st
 
 
 def _without(found: Matching, patterns: tuple[str, ...]) -> tuple[Matching, list[str]]:
-    """The matching without the left-over names that fit a pattern, and these, ends in place of those that differ."""
+    """The matching without the left-over names that fit a pattern, and these names."""
     unused = [name for name in found.left_over if fits_any(patterns, name)]
     left_over = tuple(name for name in found.left_over if name not in unused)
     return replace(found, left_over=left_over), unused

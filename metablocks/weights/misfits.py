@@ -118,7 +118,7 @@ def _near(left_over: Sequence[str], missing: Sequence[str]) -> str:
 
 
 def _lacking(missing: Sequence[str]) -> str:
-    if all(name.startswith("head.fc.") for name in missing):
+    if "head.fc.weight" in missing and all(name.startswith("head.") for name in missing):
         return "the file has no classifier: give `classes` to `mb.build` for a fresh one"
     if all(name.startswith(("decoder.", "mask_token")) for name in missing):
         return "the file has the encoder alone: take the one that was saved with its decoder"
