@@ -118,7 +118,6 @@ def test_a_released_file_goes_into_a_shipped_spec(tmp_path, caplog):
     """At full size and with random values: the names and shapes of `ViT-Ti_16.npz`."""
     path = tmp_path / "ti16.npz"
     np.savez(path, **released(dim=192, depth=12, heads=3, classes=21843))
-    caplog.set_level("INFO")
     model = mb.build("vit_ti16", weights=path, set={"image.size": 256}, classes=7)
     assert model.spec.resolved()["block"]["mlp"]["activation"] == "gelu_tanh"
     told = "Transformer/posembed_input/pos_embedding resampled from 14 x 14 to 16 x 16: bilinear, align_corners"

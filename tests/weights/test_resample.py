@@ -84,8 +84,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 64), (48, 32)], ids=str)
-@pytest.mark.parametrize(("name", "theirs", "way", "prefix"), CASES, ids=[case[0] for case in CASES])
-def test_a_checkpoint_loads_at_another_resolution_and_says_how(name, theirs, way, prefix, size, cases, caplog):
+@pytest.mark.parametrize("resized", CASES, ids=[case[0] for case in CASES])
+def test_a_checkpoint_loads_at_another_resolution_and_says_how(resized, size, cases, caplog):
+    name, theirs, way, prefix = resized
     case = cases[name]
     edited = case.edited(f"image.size=[{size[0]}, {size[1]}]")
     model = mb.build(edited, weights=case.path)
