@@ -84,8 +84,9 @@ class TokenGroupNorm(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        # groups beside the batch, (B, groups, N, C / groups): free of copies for one group
-        grouped = x.unflatten(-1, (self.groups, -1)).transpose(1, 2)
+        # groups beside the batch, (B, groups, N, C / groups): free of copies for one group; contiguous, since the
+        # gradient of a layer norm has other strides than the compiler thinks where its input is not
+        grouped = x.unflatten(-1, (self.groups, -1)).transpose(1, 2).contiguous()
         normed = F.layer_norm(grouped, grouped.shape[2:], eps=self.eps).transpose(1, 2).flatten(2)
         return normed * self.weight if self.bias is None else torch.addcmul(self.bias, normed, self.weight)
 
