@@ -18,6 +18,7 @@ NORMS = [
     {"layer_norm": {"eps": 1e-6, "bias": False}},
     "group_norm",
     {"group_norm": {"groups": 2}},
+    {"batch_norm": {"affine": False, "eps": 1e-6}},
     "none",
 ]
 norms = st.sampled_from(NORMS)
@@ -143,7 +144,8 @@ def classifiers(draw: Draw) -> Data:
     stack, image = draw(stacks(plain=draw(st.booleans())))
     pools = ["mean", "class"] if "class" in stack["prefix"] else ["mean"]
     head = {"norm": draw(norms), "pool": draw(st.sampled_from(pools)), "pool_norm": draw(norms)}
-    head |= draw(st.sampled_from([{}, {"mlp": {"ratio": 2, "activation": "squared_relu", "norm": "layer_norm"}}]))
+    hidden = {"mlp": {"ratio": 2, "activation": "squared_relu", "norm": "layer_norm"}}
+    head |= draw(st.sampled_from([{}, {"representation": 6}, hidden]))
     return {
         "net": "classifier",
         "image": {"size": list(image), "channels": draw(sides)},

@@ -215,8 +215,9 @@ def _lines(plan: Plan) -> Iterator[Line]:
     if plan.head:
         head = plan.head
         names = [describe(head.head.norm), f"pool {head.head.pool}", describe(head.head.pool_norm)]
-        hidden = [f"mlp {head.head.mlp.resolve(head.dim).hidden}"] if head.head.mlp else []
-        what = ", ".join([*(name for name in names if name != "none"), *hidden, f"linear {head.classes}"])
+        names += [f"linear {head.head.representation} tanh"] if head.head.representation else []
+        names += [f"mlp {head.head.mlp.resolve(head.dim).hidden}"] if head.head.mlp else []
+        what = ", ".join([*(name for name in names if name != "none"), f"linear {head.classes}"])
         yield Line("head", what, str(head.grid), head.dim, None, (head,))
     if plan.decoder:
         decoder = plan.decoder
@@ -272,7 +273,7 @@ def describe(settings: Any) -> str:
 
 def _number(value: Any) -> str:
     if isinstance(value, tuple):
-        return "x".join(map(str, value))
+        return ("x" if len(value) == 2 else ",").join(map(str, value))
     if isinstance(value, float):
         return f"{value:.4g}"
     return describe(value) if hasattr(value, "model_fields_set") else str(value).lower()

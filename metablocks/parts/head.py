@@ -1,6 +1,7 @@
 """The classifier's head: norm over tokens, pooling, norm over the pooled vector, linear. (B, N, C) to (B, classes).
 
-Before the linear layer an MLP may stand: Yu et al. 2022, arXiv:2210.13452, section 2.
+Before the last layer may stand a representation layer with tanh (Dosovitskiy et al. 2020, arXiv:2010.11929, section 3.1)
+or an MLP (Yu et al. 2022, arXiv:2210.13452, section 2).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from metablocks.core.settings import Rate, Settings
+from metablocks.core.settings import Rate, Settings, Size
 from metablocks.parts.activation import Activation, activation
 from metablocks.parts.mlp import Mlp
 from metablocks.parts.norm import NoNorm, Norm
@@ -35,6 +36,7 @@ class Head(Settings):
     norm: Norm = Field(NoNorm(), description="over the tokens of the last stage, before pooling")
     pool: Pool = Field("mean", description="mean is over the patches, class is the class token")
     pool_norm: Norm = Field(NoNorm(), description="over the pooled vector")
+    representation: Size | None = Field(None, description="width of a layer with tanh before the last, or none")
     mlp: HeadMlp | None = Field(None, description="hidden layer between pool_norm and the classes, or none")
 
 
@@ -46,13 +48,19 @@ class ClassifierHead(nn.Module):
         self.tokens = tokens
         self.norm = settings.norm.build(dim)
         self.pool_norm = settings.pool_norm.build(dim)
-        self.mlp = HiddenLayer(dim, settings.mlp) if settings.mlp else None
-        self.fc = nn.Linear(dim if self.mlp is None else self.mlp.fc1.out_features, classes)
+        width = settings.representation or dim
+        self.representation = nn.Linear(dim, width) if settings.representation else None
+        self.mlp = HiddenLayer(width, settings.mlp) if settings.mlp else None
+        self.fc = nn.Linear(width if self.mlp is None else self.mlp.fc1.out_features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.norm(x)[:, self.tokens].mean(1, keepdim=True)  # one token, for norms over tokens
         pooled = self.pool_norm(pooled)
-        return self.fc(pooled if self.mlp is None else self.mlp(pooled)).squeeze(1)
+        if self.representation is not None:
+            pooled = self.representation(pooled).tanh()
+        if self.mlp is not None:
+            pooled = self.mlp(pooled)
+        return self.fc(pooled).squeeze(1)
 
 
 class HiddenLayer(nn.Module):

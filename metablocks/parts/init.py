@@ -70,6 +70,7 @@ INITS: dict[InitName, tuple[tuple[str, Fill | None], ...]] = {
     ),
     "swin": (*CONVS, BIASES),
     "mae": (
+        ("head.fc.weight", _truncated(2e-5)),  # in fine-tuning
         BIASES,
         ("*prefix.*", _normal(0.02)),
         ("mask_token.token", _normal(0.02)),

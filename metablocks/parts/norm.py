@@ -1,7 +1,9 @@
-"""Norms over tokens (B, N, C): layer norm over C, group norm over N and the channels of a group.
+"""Norms over tokens (B, N, C).
+
+Layer norm is over C, group norm over N and the channels of a group, batch norm over B and N.
 
 Layer norm: Ba et al. 2016, arXiv:1607.06450. Group norm: Wu & He 2018, arXiv:1803.08494; with one group it is the
-"modified layer norm" of PoolFormer (arXiv:2111.11418, section 4.1).
+"modified layer norm" of PoolFormer (arXiv:2111.11418, section 4.1). Batch norm: Ioffe & Szegedy 2015, arXiv:1502.03167.
 """
 
 from __future__ import annotations
@@ -48,6 +50,14 @@ class GroupNorm(Norm, name="group_norm"):
         return TokenGroupNorm(dim, self)
 
 
+class BatchNorm(Norm, name="batch_norm"):
+    affine: bool = Field(default=True, description="whether a scale and a bias are learned")
+    eps: Positive = Field(default=1e-5, description="added to the variance")
+
+    def build(self, dim: int) -> nn.Module:
+        return TokenBatchNorm(dim, self)
+
+
 class NoNorm(Norm, name="none"):
     """No norm."""
 
@@ -74,7 +84,40 @@ class TokenGroupNorm(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        # groups beside the batch, (B, groups, N, C / groups): free of copies for one group
-        grouped = x.unflatten(-1, (self.groups, -1)).transpose(1, 2)
+        # groups beside the batch, (B, groups, N, C / groups): free of copies for one group; contiguous, since the
+        # gradient of a layer norm has other strides than the compiler thinks where its input is not
+        grouped = x.unflatten(-1, (self.groups, -1)).transpose(1, 2).contiguous()
         normed = F.layer_norm(grouped, grouped.shape[2:], eps=self.eps).transpose(1, 2).flatten(2)
         return normed * self.weight if self.bias is None else torch.addcmul(self.bias, normed, self.weight)
+
+
+class TokenBatchNorm(nn.Module):
+    """Batch norm of tokens: (B, N, C) to the same shape, each channel by its mean and variance over B and N.
+
+    In evaluation mode these are the running ones, which move by a tenth in each training step.
+    """
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, dim: int, settings: BatchNorm) -> None:
+        super().__init__()
+        self.eps = settings.eps
+        self.register_parameter("weight", nn.Parameter(torch.empty(dim)) if settings.affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.empty(dim)) if settings.affine else None)
+        self.register_buffer("running_mean", torch.zeros(dim, device="cpu"))
+        self.register_buffer("running_var", torch.ones(dim, device="cpu"))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale one, bias zero."""
+        if self.weight is not None and self.bias is not None:
+            nn.init.ones_(self.weight)
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        running = self.running_mean, self.running_var
+        rows = F.batch_norm(x.flatten(0, 1), *running, self.weight, self.bias, self.training, 0.1, self.eps)
+        return rows.view_as(x)

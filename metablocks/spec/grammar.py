@@ -18,6 +18,7 @@ from metablocks.parts.init import InitName
 from metablocks.parts.mlp import Mlp
 from metablocks.parts.norm import NoNorm, Norm
 from metablocks.parts.position import NoPosition, Position, Prefix
+from metablocks.parts.resnet import ResNetV2  # noqa: F401  (enters the table of stems)
 from metablocks.parts.stem import Stem
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from metablocks.plan import Plan
-from metablocks.weights.rules import Publisher
+from metablocks.weights.rules import Publisher, Rule
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def match(tensors: Mapping[str, Tensor], publisher: Publisher, plan: Plan, wante
     """The first rule that gives the name of one of ours places a tensor. Shapes are not compared here."""
     rules = publisher.rules_for(plan)
     matches: dict[str, Match] = {}
+    rows: dict[str, list[tuple[Rule, str, Tensor]]] = {}
     left_over, recomputed = [], 0
     for theirs, tensor in tensors.items():
         if theirs.rpartition(".")[2] in publisher.recomputed:
@@ -46,7 +48,33 @@ def match(tensors: Mapping[str, Tensor], publisher: Publisher, plan: Plan, wante
             left_over.append(theirs)
             continue
         shaped = rule.transform(tensor) if rule.transform else tensor
-        matches[ours] = Match(theirs, ours, shaped, wanted[ours])
+        if rule.piece is None:
+            matches[ours] = Match(theirs, ours, shaped, wanted[ours])
+            continue
+        row = rows.setdefault(ours, [])
+        if rule.piece in (other.piece for other, _, _ in row):
+            left_over.append(theirs)
+            continue
+        row.append((rule, theirs, shaped))
+        if len(row) == rule.piece[1]:
+            matches[ours] = _joined(row, ours, wanted[ours])
     found = tuple(matches[name] for name in wanted if name in matches)
     missing = tuple(name for name in wanted if name not in matches)
     return Matching(found, tuple(left_over), missing, recomputed)
+
+
+def _joined(row: list[tuple[Rule, str, Tensor]], ours: str, wanted: Tensor) -> Match:
+    """The pieces of one of our tensors as one; where they do not go together the first, whose shape is then told."""
+    ordered = sorted(row, key=lambda item: item[0].piece or (0, 0))
+    pieces = [tensor for _, _, tensor in ordered]
+    alike = len({(tensor.shape[1:], tensor.dtype, tensor.device) for tensor in pieces}) == 1 and pieces[0].ndim > 0
+    return Match(_braced([name for _, name, _ in ordered]), ours, torch.cat(pieces) if alike else pieces[0], wanted)
+
+
+def _braced(names: list[str]) -> str:
+    """`a/{query,key,value}/kernel`: names that differ in one part, as one."""
+    parts = [name.split("/") for name in names]
+    columns = zip(*parts, strict=True) if len({len(part) for part in parts}) == 1 else [names]
+    return "/".join(
+        column[0] if len({*column}) == 1 else "{" + ",".join(dict.fromkeys(column)) + "}" for column in columns
+    )

@@ -5,8 +5,21 @@ The networks that MAE fine-tunes are ViTs with the names of timm, on which its c
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from metablocks.weights import resample
 from metablocks.weights.rules import Publisher, Rule
-from metablocks.weights.timm import GELU, LAYER_NORM, VIT_EMBEDDING, transformer_blocks
+from metablocks.weights.timm import GELU, LAYER_NORM, VIT_EMBEDDING, VIT_HEADLESS, transformer_blocks
+
+# Fine-tuning takes the encoder out of the file that was saved with its decoder.
+ENCODER = replace(
+    VIT_HEADLESS,
+    name="the encoder of MAE's pretraining model with Meta's names",
+    needs=("mask_token", "blocks.{i}.attn.qkv.weight", "decoder_blocks.{i}.attn.qkv.weight"),
+    lacks=(),
+    unused=("mask_token", "decoder_*"),
+    positions=(("", resample.MAE),),
+)
 
 MAE = Publisher(
     name="MAE's pretraining model with Meta's names",
@@ -33,4 +46,6 @@ MAE = Publisher(
         ("encoder.norm", LAYER_NORM),
         ("decoder.norm", LAYER_NORM),
     ),
+    positions=(("", resample.MAE),),
+    nets=(ENCODER,),
 )

@@ -13,7 +13,7 @@ from metablocks.core.text import nearest, printable
 from metablocks.plan import Plan
 from metablocks.weights.checkpoint import Checkpoint
 from metablocks.weights.match import Match, Matching
-from metablocks.weights.rules import Publisher
+from metablocks.weights.rules import Publisher, Rules
 
 SHOWN = 10
 BLOCK = re.compile(r"((?:encoder|decoder)\.stages\.\d+)\.blocks\.(\d+)\..*")
@@ -26,14 +26,15 @@ def names(
     if not (found.left_over or missing):
         return
     rules = publisher.rules_for(plan)
-    translated = [next((name for rule in rules if (name := rule.backward(ours))), ours) for ours in missing]
+    translated = [name for ours in missing for name in _theirs(ours, rules, checkpoint)]
     depth = _depth(checkpoint, publisher, plan)
     if found.left_over:
         total = len(checkpoint.tensors)
         count = len(found.left_over)
         has = "has" if count == 1 else "have"
         wrong = f"{count} of the {total} tensors of {checkpoint.name} {has} no place in this network"
-        yield Fault(f"{wrong}: {_told(found.left_over)}", help=depth or _near(found.left_over, translated))
+        way = depth or _representation(checkpoint, found.left_over) or _near(found.left_over, translated)
+        yield Fault(f"{wrong}: {_told(found.left_over)}", help=way)
     if missing:
         total = len(found.matches) + len(found.missing)
         are = "is" if len(missing) == 1 else "are"
@@ -91,6 +92,24 @@ def _told(items: Sequence[str]) -> str:
     return ", ".join(f"`{printable(name)}`" for name in items[:SHOWN]) + more
 
 
+def _theirs(ours: str, rules: Rules, checkpoint: Checkpoint) -> list[str]:
+    """What a publisher calls one of our tensors; where several of theirs make it, those that are not there."""
+    named = [(rule, name) for rule in rules if (name := rule.backward(ours))]
+    if not named:
+        return [ours]
+    if named[0][0].piece is None:
+        return [named[0][1]]
+    return [name for _, name in named if name not in checkpoint.tensors] or [named[0][1]]
+
+
+def _representation(checkpoint: Checkpoint, left_over: Sequence[str]) -> str:
+    """The edit for a file with a layer between pooling and classifier; empty where it has none."""
+    bias = checkpoint.tensors.get("pre_logits/bias")
+    if bias is None or not all(name.startswith("pre_logits/") for name in left_over):
+        return ""
+    return f"the file has a representation layer: --set head.representation={bias.numel()}"
+
+
 def _near(left_over: Sequence[str], missing: Sequence[str]) -> str:
     pairs = [(name, near) for name in left_over[:SHOWN] if (near := nearest(name, missing))]
     if pairs:
@@ -99,7 +118,7 @@ def _near(left_over: Sequence[str], missing: Sequence[str]) -> str:
 
 
 def _lacking(missing: Sequence[str]) -> str:
-    if missing and all(name.startswith("head.fc.") for name in missing):
+    if "head.fc.weight" in missing and all(name.startswith("head.") for name in missing):
         return "the file has no classifier: give `classes` to `mb.build` for a fresh one"
     if missing and all(name.startswith(("decoder.", "mask_token")) for name in missing):
         return "the file has the encoder alone: take the one that was saved with its decoder"
@@ -159,8 +178,8 @@ def _other_position(item: Match, plan: Plan) -> str:
                 side * length // steps for length, steps in zip(plan.encoder.stem.image, _steps(plan), strict=True)
             ]
             size = pixels[0] if pixels[0] == pixels[1] else f"[{pixels[0]}, {pixels[1]}]"
-            return f"positions of another resolution are not resampled yet: --set image.size={size} fits the file"
-    return f"positions of another resolution are not resampled yet; the file has {rows} of them"
+            return f"these weights' positions are not resampled: --set image.size={size} fits the file"
+    return f"positions are resampled from square grids alone; the file has {rows} of them"
 
 
 def _other_matrix(item: Match, plan: Plan) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from metablocks.core.errors import Fault, InputError
 from metablocks.core.text import printable
-from metablocks.weights import meta_mae, sail_sg, timm
+from metablocks.weights import google, meta_mae, resample, sail_sg, timm
 from metablocks.weights.rules import Publisher, Rule
 
 OWN = Publisher(
@@ -14,6 +14,7 @@ OWN = Publisher(
     needs=("encoder.stem.*", "encoder.stages.{s}.blocks.{i}.*"),
     lacks=(),
     rules=(Rule("*", "*"),),
+    positions=(("", resample.TIMM), ("mae", resample.MAE), ("vit_jax", resample.GOOGLE)),
 )
 
 # The first that fits wins: the narrower before the wider.
@@ -21,6 +22,7 @@ PUBLISHERS: tuple[Publisher, ...] = (
     OWN,
     meta_mae.MAE,
     timm.VIT_HEADLESS,
+    timm.VIT_LINEAR_PROBE,
     timm.VIT,
     timm.VIT_FC_NORM,
     timm.MIXER,
@@ -29,10 +31,13 @@ PUBLISHERS: tuple[Publisher, ...] = (
     timm.METAFORMER,
     sail_sg.POOLFORMER,
     sail_sg.BASELINES,
+    google.VIT,
+    google.VIT_LINEN,
+    google.MIXER,
 )
 
-# Prefixes that wrappers put before every name: DataParallel, torch.compile, Lightning, detection code.
-PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
+# Prefixes that wrappers put before every name: DataParallel, torch.compile, Lightning, detection code, Flax.
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "opt/target/", "params/")
 
 
 def recognise(names: Collection[str]) -> Publisher:

@@ -10,9 +10,10 @@ from functools import cache
 from torch import Tensor
 
 from metablocks.plan import Plan
+from metablocks.weights.resample import Resampling
 
-Value = str | float | Mapping[str, object]
-"""A value in the spec's language: `gelu`, 1e-6, `{"layer_norm": {"eps": 1e-6}}`."""
+Value = str | float | Mapping[str, object] | list[str]
+"""A value in the spec's language: `gelu`, 1e-6, `{"layer_norm": {"eps": 1e-6}}`, `["class"]`."""
 
 INTEGER = r"(?P<{}>0|[1-9]\d*)"
 
@@ -27,6 +28,8 @@ class Rule:
     theirs: str
     ours: str
     transform: Callable[[Tensor], Tensor] | None = None
+    piece: tuple[int, int] | None = None
+    """Where several of theirs stand one after the other in ours, along its first axis: (which one, of how many)."""
 
     def forward(self, name: str) -> str | None:
         """Their name to ours, or None where the rule does not fit."""
@@ -59,9 +62,18 @@ class Publisher:
     """What the publisher's code fixes and no tensor shows, as (path, value) in the spec's language. A path into
     `block` is meant for every block; `*` stands for the name of any choice."""
     where: tuple[tuple[str, tuple[str, Value]], ...] = ()
-    """Settings that are implied only where a pattern fits a name of the checkpoint: (pattern, (path, value))."""
+    """Settings that are implied only where a pattern fits a name of the checkpoint: (pattern, (path, value)).
+    After `!`, where it fits none."""
     recomputed: tuple[str, ...] = ()
     """Last parts of the names of buffers that follow from the sizes; they are not read."""
+    unused: tuple[str, ...] = ()
+    """Patterns of names that this net has no use for; that they are left out is said."""
+    with_head: tuple[str, ...] = ()
+    """Patterns of names that belong to the classifier: left out with it where it starts fresh."""
+    positions: tuple[tuple[str, Resampling], ...] = ()
+    """How position tables of another resolution are resampled, by the `init` of the network; that of "" is the rest."""
+    nets: tuple[Publisher, ...] = ()
+    """What the same file is to other nets."""
 
     def fits(self, names: Iterable[str]) -> bool:
         """Whether these are names of this publisher."""
@@ -73,8 +85,22 @@ class Publisher:
     def settled(self, names: Iterable[str]) -> Publisher:
         """This publisher with what the names of one checkpoint imply among its settings."""
         names = list(names)
-        more = tuple(setting for pattern, setting in self.where if _any(pattern, names))
-        return replace(self, settings=self.settings + more, where=())
+        more = tuple(
+            setting
+            for pattern, setting in self.where
+            if _any(pattern.removeprefix("!"), names) != pattern.startswith("!")
+        )
+        others = tuple(other.settled(names) for other in self.nets)
+        return replace(self, settings=self.settings + more, where=(), nets=others)
+
+    def into(self, net: str) -> Publisher:
+        """What a file of this publisher is to a net of the language."""
+        return next((other for other in self.nets if other.net == net), self)
+
+    def resampling(self, plan: Plan) -> Resampling | None:
+        """How this publisher resamples the position tables of such a network; None where it does not."""
+        ways = dict(self.positions)
+        return ways.get(plan.init, ways.get(""))
 
     def rules_for(self, plan: Plan) -> Rules:
         """The rules for a network of this plan."""
@@ -89,6 +115,11 @@ def linear(tensor: Tensor) -> Tensor:
 def map_to_tokens(tensor: Tensor) -> Tensor:
     """A map (1, C, H, W) as tokens (1, H W, C)."""
     return tensor.flatten(2).transpose(1, 2) if tensor.ndim == 4 else tensor
+
+
+def fits_any(patterns: Iterable[str], name: str) -> bool:
+    """Whether one of the patterns fits a name."""
+    return any(_compiled(pattern).fullmatch(name) for pattern in patterns)
 
 
 def _any(pattern: str, names: list[str]) -> bool:

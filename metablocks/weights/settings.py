@@ -19,6 +19,7 @@ def contradictions(publisher: Publisher, spec: Mapping[str, Any]) -> list[str]:
 
     Raises `InputError` where the weights are of another kind of network.
     """
+    publisher = publisher.into(str(spec["net"]))
     mixers = {name for _, value in _places(spec, "block.mixer") for item in value for name in _names(item)}
     check_kind(publisher, str(spec["net"]), mixers)
     wrong = {
@@ -61,6 +62,10 @@ def written(value: object) -> str:
     """A value as it is written in a spec: `{layer_norm: {eps: 1e-6}}`."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}".replace("e-0", "e-")
     return str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from metablocks.plan import Plan
+from metablocks.weights import hybrid, resample
 from metablocks.weights.rules import Publisher, Rule, Rules, Value, linear
 
 LAYER_NORM = {"layer_norm": {"eps": 1e-6}}
@@ -31,6 +32,14 @@ VIT_EMBEDDING = (
     Rule("cls_token", "encoder.embedding.prefix.class"),
     Rule("reg_token", "encoder.embedding.prefix.registers"),
     Rule("pos_embed", "encoder.embedding.position.table"),
+    *hybrid.TIMM,
+)
+
+VIT_RULES = (
+    *VIT_EMBEDDING,
+    *transformer_blocks("blocks.{i}", "encoder.stages.0.blocks.{i}"),
+    Rule("norm.*", "head.norm.*"),
+    Rule("head.*", "head.fc.*"),
 )
 
 # Meta's MAE fine-tunes a network with these names too.
@@ -38,23 +47,36 @@ VIT = Publisher(
     name="ViT with the names of timm",
     needs=("patch_embed.proj.weight", "blocks.{i}.attn.qkv.weight"),
     lacks=("mask_token", "decoder_blocks.{i}.*", "fc_norm.*", "blocks.{i}.attn.relative_position_bias_table"),
-    rules=(
-        *VIT_EMBEDDING,
-        *transformer_blocks("blocks.{i}", "encoder.stages.0.blocks.{i}"),
-        Rule("norm.*", "head.norm.*"),
-        Rule("head.*", "head.fc.*"),
-    ),
+    rules=VIT_RULES,
     net="classifier",
     mixers=("attention",),
     settings=(("block.norm", LAYER_NORM), GELU, ("head.norm", LAYER_NORM)),
     # the order of the prefix tokens shows in no tensor
-    where=(("cls_token", ("prefix.0", "class")),),
+    where=(("cls_token", ("prefix.0", "class")), *hybrid.TIMM_SETTINGS),
+    positions=(("", resample.TIMM), ("mae", resample.MAE)),
 )
 
 VIT_HEADLESS = replace(
     VIT,
     name="ViT without a classifier, with the names of timm (such as MAE's encoder alone)",
     lacks=(*VIT.lacks, "head.*"),
+    # where the norm stands, before or after pooling, is a choice of the fine-tuning
+    settings=(("block.norm", LAYER_NORM), GELU, ("head.norm.layer_norm.eps", 1e-6)),
+    with_head=("norm.*",),
+)
+
+# MAE's linear probe: a batch norm over the class token stands before the last layer.
+VIT_LINEAR_PROBE = replace(
+    VIT,
+    name="ViT with the names of timm and MAE's head for linear probing",
+    needs=(*VIT.needs, "head.0.running_mean", "head.1.weight"),
+    rules=(Rule("head.0.*", "head.pool_norm.*"), Rule("head.1.*", "head.fc.*"), *VIT_RULES),
+    settings=(
+        *VIT.settings,
+        ("head.pool", "class"),
+        ("head.pool_norm", {"batch_norm": {"affine": False, "eps": 1e-6}}),
+    ),
+    recomputed=("num_batches_tracked",),
 )
 
 VIT_FC_NORM = replace(

@@ -75,6 +75,17 @@ stages:
   - {dim: 32, depth: 2, mixer: {attention: {head_dim: 8, qkv_bias: false}}, position: learned}
 head: {norm: layer_norm, pool: mean}
 """,
+    "hybrid": """
+net: classifier
+image: {size: [40, 60]}
+classes: 10
+stem: {resnet_v2: {depths: [2, 1], width: 8, norm: {group_norm: {groups: 4}}}}
+prefix: [class]
+position: learned
+block: {norm: batch_norm, mlp: {ratio: 2}, mixer: {attention: {heads: 2}}}
+stages: [{dim: 16, depth: 2}]
+head: {norm: layer_norm, pool: class, pool_norm: {batch_norm: {affine: false}}, representation: 12}
+""",
     "masked autoencoder": """
 net: masked_autoencoder
 image: {size: 32}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -24,13 +25,28 @@ from metablocks.spec.tree import plain
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "published.csv"
 
-# Prefix of the names in a family, and patterns of the paths in which its members differ; `n` stands for a number.
+# Beginning of the names in a family (`*` stands for any text), and patterns of the paths in which its members differ;
+# `n` stands for a number. A name belongs to the first that fits.
 FAMILIES = {
+    "vit_*_mae": (
+        "stem.patch_embed.patch",
+        "stages.0.dim",
+        "stages.0.depth",
+        "block.mixer.attention.head_dim",
+        "drop_path",
+    ),
+    "vit_r": (
+        "stem.resnet_v2.depths",
+        "stem.resnet_v2.patch",
+        "stages.0.dim",
+        "stages.0.depth",
+    ),
     "vit_": (
         "stem.patch_embed.patch",
         "stages.0.dim",
         "stages.0.depth",
         "block.mixer.attention.head_dim",
+        "block.mlp",
     ),
     "mixer_": ("stem.patch_embed.patch", "stages.0.dim", "stages.0.depth"),
     "swin_": ("stages.n.dim", "stages.n.depth", "drop_path"),
@@ -77,8 +93,19 @@ def _costs_are_counted_and_not_remembered(tmp_path_factory: pytest.TempPathFacto
         yield
 
 
+def family_of(name: str) -> str | None:
+    return next((family for family in FAMILIES if fnmatchcase(name, f"{family}*")), None)
+
+
 def members(family: str) -> list[str]:
-    return [name for name in shipped_names() if name.startswith(family)]
+    return [name for name in shipped_names() if family_of(name) == family]
+
+
+def resized(name: str) -> tuple[str, int] | None:
+    """`vit_b16_384`, where no spec has that name, is `vit_b16` for images of 384 px."""
+    base, _, size = name.rpartition("_")
+    shipped = shipped_names()
+    return (base, int(size)) if name not in shipped and base in shipped and size.isdecimal() else None
 
 
 def lines(name: str) -> list[str]:
@@ -98,7 +125,10 @@ def test_parameters_equal_the_published_number(name: str) -> None:
 def test_counted_costs_equal_the_published_ones(name: str) -> None:
     costs = count(planned(name))
     row = published()[name]
-    assert (costs.params, costs.macs) == (int(row["params_exact"]), int(row["macs_counter"]))
+    # the original of MAE's fine-tuning does not run any more, so nothing was counted
+    macs = int(row["macs_counter"]) if row["macs_counter"] else costs.macs
+    assert (costs.params, costs.macs) == (int(row["params_exact"]), macs)
+    assert costs.macs is not None
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
@@ -120,11 +150,20 @@ def test_each_half_of_a_masked_autoencoder_costs_what_is_published_for_it(name: 
 
 
 def test_every_published_row_of_a_network_has_its_spec() -> None:
-    assert {row["spec"] for row in published().values() if row["spec"]} == set(shipped_names())
+    named = {row["spec"] for row in published().values() if row["spec"]}
+    assert {name for name in named if resized(name) is None} == set(shipped_names())
 
 
-def test_every_shipped_spec_belongs_to_one_family() -> None:
-    assert [name for name in shipped_names() if sum(name.startswith(family) for family in FAMILIES) != 1] == []
+@pytest.mark.parametrize("name", [name for name in published() if resized(name)])
+def test_a_published_row_of_another_resolution_is_the_spec_with_its_image_size(name: str) -> None:
+    base, size = resized(name) or ("", 0)
+    costs = count(plan(read(base, [f"image.size={size}"])))
+    row = published()[name]
+    assert (costs.params, costs.macs) == (int(row["params_exact"]), int(row["macs_counter"]))
+
+
+def test_every_shipped_spec_belongs_to_a_family() -> None:
+    assert [name for name in shipped_names() if family_of(name) is None] == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -177,4 +216,6 @@ def layout(line: str) -> str:
     """A line without what a family's cells hold: numbers, padding, and what a stage adds after its depth."""
     line = re.sub(r"(- \{dim: \d+, +depth: \d+)(, +(mixer|position): .*)?\}$", r"\1}", line)
     line = re.sub(r"(layer|group)_norm", "norm", line)
+    line = re.sub(r"mlp: \{hidden", "mlp: {ratio", line)
+    line = re.sub(r"\[[\d, ]*\]", "[0]", line)
     return re.sub(r" +", " ", re.sub(r"\d[\d.e-]*", "0", line))

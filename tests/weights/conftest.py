@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from weights import originals, originals_google
 
-from metablocks import weights
+from metablocks import weights as checkpoints
 from metablocks.build import build
 from metablocks.nets import Network, assemble
 from metablocks.plan import Plan, plan
@@ -23,16 +23,7 @@ from metablocks.spec import Spec, read
 REFERENCE = Path(__file__).parents[1] / "reference"
 
 
-def _originals() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("originals", Path(__file__).with_name("originals.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SPEC_TEXT = _originals().spec_text
+originals.SYSTEMS.update(originals_google.SYSTEMS)
 
 
 @dataclass(frozen=True)
@@ -45,7 +36,8 @@ class Case:
 
     @property
     def path(self) -> Path:
-        return REFERENCE / f"{self.name}.safetensors"
+        npz = REFERENCE / f"{self.name}.npz"
+        return npz if npz.exists() else REFERENCE / f"{self.name}.safetensors"
 
     @cached_property
     def spec(self) -> Spec:
@@ -53,7 +45,7 @@ class Case:
 
     def edited(self, *edits: str) -> Spec:
         """The spec of the case, with edits as after `--set`."""
-        return read(SPEC_TEXT(self.entry), edits)
+        return read(originals.spec_text(self.entry), edits)
 
     @cached_property
     def plan(self) -> Plan:
@@ -74,12 +66,14 @@ class Case:
 
     def state(self) -> dict[str, torch.Tensor]:
         """The weights by the publisher's names."""
+        if self.path.suffix == ".npz":
+            return {name: torch.from_numpy(array) for name, array in np.load(self.path).items()}
         return load_file(self.path)
 
-    def convert(self, **options: Any) -> weights.Converted:
-        checkpoint = weights.load_file(self.path)
-        publisher = weights.recognise(checkpoint.tensors)
-        return weights.convert(checkpoint, publisher, self.plan, wanted(self.plan), **options)
+    def convert(self, **options: Any) -> checkpoints.Converted:
+        checkpoint = checkpoints.load_file(self.path)
+        publisher = checkpoints.recognise(checkpoint.tensors)
+        return checkpoints.convert(checkpoint, publisher, self.plan, wanted(self.plan), **options)
 
     def build(self, **options: Any) -> Network:
         return build(self.plan, self.convert().tensors, **options)
@@ -88,6 +82,8 @@ class Case:
         """What the model makes of the stored input: the output, for a masked autoencoder all that was recorded."""
         dtype = torch.float64 if suffix else torch.float32
         images = self.tensors["input"].to(dtype)
+        if self.entry["system"] in ("vit_jax", "mixer_jax"):
+            images = images.permute(0, 3, 1, 2)
         with torch.no_grad():
             if "noise" not in self.tensors:
                 return {f"output{suffix}": model(images)}

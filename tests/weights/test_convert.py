@@ -114,12 +114,6 @@ def test_a_file_without_a_head_takes_a_fresh_one(vit, state):
     assert load(state, vit.spec, fresh_head=True).fresh == ("head.fc.weight", "head.fc.bias")
 
 
-def test_positions_of_another_resolution_are_told_with_the_image_that_fits(vit, state):
-    told = refused(state, vit.edited("image.size=64"))
-    assert "pos_embed  (1, 17, 32) there, (1, 65, 32) here" in told
-    assert "help: positions of another resolution are not resampled yet: --set image.size=32 fits the file" in told
-
-
 def test_positions_with_and_without_rows_for_prefix_tokens_are_told_apart(vit, state, cases):
     told = refused(state, vit.edited("position.learned.prefix=false"))
     assert "the file has positions for prefix tokens too: --set position.learned.prefix=true" in told

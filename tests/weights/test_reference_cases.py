@@ -16,13 +16,18 @@ from metablocks.plan import plan
 PLACES = [
     (r"patch_embed|stem", "encoder.stem"),
     (r"embedded|encoder_input", ">encoder.stages.0.blocks.0"),
-    (r"block(\d+)_qkv", "encoder.stages.0.blocks.{0}.mixer.op.qkv"),
+    (r"resnet_stem", "encoder.stem.root"),
+    (r"resnet_conv_root", "encoder.stem.root.conv"),
+    (r"resnet_gn_root", "encoder.stem.root.norm"),
+    (r"resnet_stage(\d+)", "encoder.stem.stages.{0}"),
+    (r"block(\d+)_(?:qkv|key)", "encoder.stages.0.blocks.{0}.mixer.op.qkv"),
     (r"(?:encoder_)?block(\d+)", "encoder.stages.0.blocks.{0}"),
     (r"stage(\d+)_block(\d+)_norm1", "encoder.stages.{0}.blocks.{1}.mixer.norm"),
     (r"stage(\d+)_block(\d+)", "encoder.stages.{0}.blocks.{1}"),
     (r"stage(\d+)_downsample", "encoder.stages.{0}.downsample"),
     (r"final_norm", "head.norm"),
     (r"pooled", ">head.pool_norm"),
+    (r"pre_logits", "head.representation"),
     (r"pre_head", ">head.fc"),
     (r"decoder_embed", "decoder.embed"),
     (r"decoder_input", ">decoder.stages.0.blocks.0"),
@@ -72,6 +77,8 @@ def as_tokens(tensor: Tensor, like: Tensor) -> Tensor:
     """A recorded NCHW or NHWC map as tokens (B, N, C)."""
     if tensor.ndim < 4:
         return tensor
+    if like.ndim == 4:  # a map of ours, (B, C, H, W)
+        return tensor if tensor.shape == like.shape else tensor.permute(0, 3, 1, 2)
     channels_last = tensor.shape[-1] == like.shape[-1]
     tokens = tensor.flatten(1, 2) if channels_last else tensor.flatten(2).transpose(1, 2)
     return tokens if like.ndim == 3 else tokens.squeeze(1)
@@ -79,7 +86,10 @@ def as_tokens(tensor: Tensor, like: Tensor) -> Tensor:
 
 def check(made: dict[str, Tensor], case) -> None:
     for name, tensor in made.items():
-        expected = as_tokens(case.tensors[name], tensor)
+        if name.endswith("_key"):  # ours is packed
+            expected, tensor = case.tensors[name].flatten(2), tensor.chunk(3, -1)[1]  # noqa: PLW2901
+        else:
+            expected = as_tokens(case.tensors[name], tensor)
         # we pool to one token, the original to a vector
         ours = tensor.squeeze(1) if expected.ndim == 2 and tensor.ndim == 3 else tensor
         assert ours.shape == expected.shape, name
@@ -125,7 +135,8 @@ def test_the_patches_of_an_image_are_rows_columns_channels_as_in_the_original(ca
 def test_drop_path_rates_equal_those_of_the_original(case):
     expected = case.entry.get("drop_path_rates")
     if expected is None:
-        assert case.plan.net == "masked_autoencoder"  # its original has no drop path
+        # these originals have no drop path
+        assert case.plan.net == "masked_autoencoder" or case.entry["system"] in ("vit_jax", "mixer_jax")
         return
     edit = "drop_path.rate=0.3" if case.entry["system"] == "timm_mixer" else "drop_path=0.3"
     rates = [block.drop_path for stage in plan(case.edited(edit)).stages for block in stage.blocks]
