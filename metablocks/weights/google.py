@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from metablocks.parts import resample
 from metablocks.plan import Plan
-from metablocks.weights import hybrid, resample
+from metablocks.weights import hybrid
 from metablocks.weights.rules import Publisher, Rule, Rules
 
 LAYER_NORM = {"layer_norm": {"eps": 1e-6}}

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isqrt
 
+from metablocks.parts.resample import Pair
 from metablocks.plan import Plan
 from metablocks.plan.nouns import EmbeddingPlan
 from metablocks.weights.match import Match
-from metablocks.weights.resample import Pair
 from metablocks.weights.rules import Publisher
 
 TABLE = ".position.table"

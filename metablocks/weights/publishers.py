@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from metablocks.core.errors import Fault, InputError
 from metablocks.core.text import printable
-from metablocks.weights import google, meta_mae, resample, sail_sg, timm
+from metablocks.parts import resample
+from metablocks.weights import google, meta_mae, sail_sg, timm
 from metablocks.weights.rules import Publisher, Rule
 
 OWN = Publisher(

@@ -9,8 +9,8 @@ from functools import cache
 
 from torch import Tensor
 
+from metablocks.parts.resample import Resampling
 from metablocks.plan import Plan
-from metablocks.weights.resample import Resampling
 
 Value = str | float | Mapping[str, object] | list[str]
 """A value in the spec's language: `gelu`, 1e-6, `{"layer_norm": {"eps": 1e-6}}`, `["class"]`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from metablocks.parts import resample
 from metablocks.plan import Plan
-from metablocks.weights import hybrid, resample
+from metablocks.weights import hybrid
 from metablocks.weights.rules import Publisher, Rule, Rules, Value, linear
 
 LAYER_NORM = {"layer_norm": {"eps": 1e-6}}

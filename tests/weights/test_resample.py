@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 import metablocks as mb
 from metablocks.core.errors import InputError
+from metablocks.parts import resample
 from metablocks.parts.position import sincos_2d
-from metablocks.weights import resample
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 RECORDED = {case["name"]: case for case in json.loads((REFERENCE / "interpolations.json").read_text())["cases"]}
