@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metablocks.plan import Plan
 from metablocks.weights.rules import Publisher
+from metablocks.weights.tables import extent
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Match:
     ours: str
     tensor: Tensor
     wanted: Tensor
+    resampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ def match(tensors: Mapping[str, Tensor], publisher: Publisher, plan: Plan, wante
             left_over.append(theirs)
             continue
         shaped = rule.transform(tensor) if rule.transform else tensor
-        matches[ours] = Match(theirs, ours, shaped, wanted[ours])
+        size = extent(plan, ours) if rule.resample else None
+        made = rule.resample(shaped, size) if rule.resample and size else shaped
+        matches[ours] = Match(theirs, ours, made, wanted[ours], made is not shaped)
     found = tuple(matches[name] for name in wanted if name in matches)
     missing = tuple(name for name in wanted if name not in matches)
     return Matching(found, tuple(left_over), missing, recomputed)

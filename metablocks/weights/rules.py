@@ -21,12 +21,14 @@ INTEGER = r"(?P<{}>0|[1-9]\d*)"
 class Rule:
     """Names that fit `theirs` become `ours`. `{i}` stands for an integer, `*` for the rest of the name.
 
-    `transform` turns their tensor into our shape; what it does not know it returns as it is.
+    `transform` turns their tensor into our shape; what it does not know it returns as it is. So does `resample`, which
+    comes after it and knows (rows, columns) of the window or grid that our tensor is a table of.
     """
 
     theirs: str
     ours: str
     transform: Callable[[Tensor], Tensor] | None = None
+    resample: Callable[[Tensor, tuple[int, int]], Tensor] | None = None
 
     def forward(self, name: str) -> str | None:
         """Their name to ours, or None where the rule does not fit."""
@@ -59,7 +61,11 @@ class Publisher:
     """What the publisher's code fixes and no tensor shows, as (path, value) in the spec's language. A path into
     `block` is meant for every block; `*` stands for the name of any choice."""
     where: tuple[tuple[str, tuple[str, Value]], ...] = ()
-    """Settings that are implied only where a pattern fits a name of the checkpoint: (pattern, (path, value))."""
+    """Settings that are implied only where a pattern fits a name of the checkpoint: (pattern, (path, value)). With `!`
+    before the pattern: only where it fits none."""
+    oblong: tuple[tuple[str, Value], ...] = ()
+    """Settings that are implied only where the image is not square. With `?` behind the path: by a key that need not
+    be written as well."""
     recomputed: tuple[str, ...] = ()
     """Last parts of the names of buffers that follow from the sizes; they are not read."""
 
@@ -73,7 +79,7 @@ class Publisher:
     def settled(self, names: Iterable[str]) -> Publisher:
         """This publisher with what the names of one checkpoint imply among its settings."""
         names = list(names)
-        more = tuple(setting for pattern, setting in self.where if _any(pattern, names))
+        more = tuple(setting for pattern, setting in self.where if _holds(pattern, names))
         return replace(self, settings=self.settings + more, where=())
 
     def rules_for(self, plan: Plan) -> Rules:
@@ -89,6 +95,10 @@ def linear(tensor: Tensor) -> Tensor:
 def map_to_tokens(tensor: Tensor) -> Tensor:
     """A map (1, C, H, W) as tokens (1, H W, C)."""
     return tensor.flatten(2).transpose(1, 2) if tensor.ndim == 4 else tensor
+
+
+def _holds(pattern: str, names: list[str]) -> bool:
+    return not _any(pattern[1:], names) if pattern.startswith("!") else _any(pattern, names)
 
 
 def _any(pattern: str, names: list[str]) -> bool:

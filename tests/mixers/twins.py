@@ -115,7 +115,7 @@ def _attend_by_cosine(mixer, tokens: Tensor, places: list[tuple[int, int]]) -> T
     out = torch.zeros_like(query)
     for head in range(sizes.heads):
         cosine = F.cosine_similarity(query[:, :, None, head], key[:, None, :, head], dim=-1)
-        temperature = max(1 / math.exp(mixer.logit_scale[head]), 0.01)
+        temperature = max(1 / math.exp(mixer.logit_scale[head].item()), 0.01)
         bias = torch.stack([torch.stack([_continuous(mixer, a, b, head) for b in places]) for a in places])
         out[:, :, head] = (cosine / temperature + bias).softmax(-1) @ value[:, :, head]
     return out.flatten(2)
