@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from metablocks.core.shipped import shipped_names, shipped_path
-from metablocks.costs import count
+from metablocks.costs import count, further_image
 from metablocks.nets import assemble
 from metablocks.plan import Plan, plan
 from metablocks.spec import read
@@ -129,6 +129,20 @@ def test_counted_costs_equal_the_published_ones(name: str) -> None:
     costs = count(planned(name))
     row = published()[name]
     assert (costs.params, costs.macs) == (int(row["params_exact"]), int(row["macs_counter"]))
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_names() if name.startswith("swinv2_")])
+def test_a_further_image_costs_swin_v2_what_is_published_for_it(name: str) -> None:
+    """Its bias network runs once a batch."""
+    told = re.search(r"batch 2 minus batch 1\) = (\d+)", published()[name]["source"])
+    counted = further_image(planned(name))
+    assert counted is not None
+    assert counted < int(published()[name]["macs_counter"])
+    assert counted == (int(told[1]) if told else counted)
+
+
+def test_where_nothing_is_shared_a_further_image_costs_what_the_first_does() -> None:
+    assert further_image(planned("swin_t")) == count(planned("swin_t")).macs
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
