@@ -19,7 +19,7 @@ from metablocks.costs import count
 from metablocks.nets import Network
 from metablocks.plan import Plan
 from metablocks.plan import plan as plan_spec
-from metablocks.spec import Edits, Spec, read
+from metablocks.spec import Edits, Spec, edited, read
 from metablocks.spec import edits as assignments
 from metablocks.weights import Checkpoint, Publisher, checkpoint_of, contradictions, convert, load_file, recognise
 
@@ -89,7 +89,7 @@ def _checkpoint(source: Weights) -> Checkpoint:
 
 def _agreeing(spec: Spec, source: str | Path | Spec, edits: list[str], publisher: Publisher) -> Spec:
     """The spec with the settings that the publisher implies. Raises `InputError` where a user's spec contradicts."""
-    wanted = contradictions(publisher, spec.resolved())
+    wanted = [edit for edit in contradictions(publisher, spec.resolved()) if _matters(spec, edit)]
     if not wanted:
         return spec
     told = " ".join(f"--set '{edit}'" for edit in wanted)
@@ -97,6 +97,14 @@ def _agreeing(spec: Spec, source: str | Path | Spec, edits: list[str], publisher
         raise InputError(Fault(f"the spec contradicts what weights of {publisher.name} imply", help=f"add {told}"))
     log.info("settings of %s: %s", publisher.name, told)
     return read(source, [*edits, *wanted])
+
+
+def _matters(spec: Spec, edit: str) -> bool:
+    """Whether an edit makes another network of a spec: one that changes no size contradicts nothing."""
+    try:
+        return plan_spec(edited(spec, [edit])) != plan_spec(spec)
+    except SpecError:
+        return True  # it fits together with others
 
 
 def _fitting(

@@ -51,14 +51,16 @@ def windows(draw: Draw, grid: tuple[int, int]) -> Data:
             draw(st.sampled_from([side for side in range(1, size + 1) if size % side == 0])) for size in grid
         )
     shift = draw(st.sampled_from(["half", 0, [window[0] - 1, window[1] // 2]]))
-    return {"window": list(window), "pad": pad, "shift": shift if shift != 0 else [0, 0]}
+    cut = {"cut": draw(st.sampled_from(["axis", "square"]))} if pad else {}  # a square need not tile the grid
+    return {"window": list(window), "pad": pad, "shift": shift if shift != 0 else [0, 0], **cut}
 
 
 @st.composite
 def mixers(draw: Draw, dim: int, grid: tuple[int, int], plain: bool = False) -> Any:
     """A token mixer for a stage; a `plain` one can do with dropped patches and prefix tokens."""
-    names = ["attention", "identity"] + ([] if plain else ["window_attention", "pooling", "spatial_mlp"])
-    names += [] if plain else ["random_mixing", "separable_conv"]
+    windowed = ["window_attention", "cosine_window_attention", "window_mlp"]
+    whole = [*windowed, "pooling", "spatial_mlp", "random_mixing", "separable_conv"]
+    names = ["attention", "identity"] + ([] if plain else whole)
     name = draw(st.sampled_from(names))
     if name == "attention":
         return {name: draw(attentions(dim))}
@@ -68,6 +70,12 @@ def mixers(draw: Draw, dim: int, grid: tuple[int, int], plain: bool = False) -> 
         }
     if name == "window_attention":
         return {name: draw(attentions(dim)) | draw(windows(grid))}
+    if name == "cosine_window_attention":
+        trained = draw(st.sampled_from([{}, {"pretrained_window": 5}]))
+        return {name: draw(attentions(dim)) | draw(windows(grid)) | trained}
+    if name == "window_mlp":
+        size = draw(st.sampled_from(_divisors(dim)))
+        return {name: {"head_dim": size, "bias": draw(st.booleans())} | draw(windows(grid))}
     if name == "pooling":
         return {name: {"window": draw(st.sampled_from([1, 3]))}}
     if name == "spatial_mlp":

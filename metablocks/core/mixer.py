@@ -57,7 +57,7 @@ class Mixer(nn.Module):
 
     settings: ClassVar[type[MixerSettings]]
     no_decay: ClassVar[tuple[str, ...]] = ()
-    """Names of parameters that train without weight decay, biases and vectors aside."""
+    """Names of parameters (`net.0.weight` too) that train without weight decay, biases and vectors aside."""
 
     def __init__(self, sizes: Any) -> None:
         super().__init__()

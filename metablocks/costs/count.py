@@ -6,6 +6,8 @@ an operation that it does not know and that is not free by convention makes the 
 
 from __future__ import annotations
 
+from collections import Counter
+
 from metablocks.costs import store
 from metablocks.costs.nouns import Cost, Costs
 from metablocks.plan import Plan
@@ -26,3 +28,21 @@ def count(plan: Plan) -> Costs:
     for row, part in plan.parts():
         rows[row] = rows.get(row, Cost()) + known[part]
     return Costs(rows, known)
+
+
+def further_image(plan: Plan) -> int | None:
+    """Multiply-accumulates that one image more in a batch costs; None where an operation is unknown to the counter.
+
+    Less than those of the first where something is computed once a batch: the bias network of Swin V2. Its paper, and
+    all who count a large batch, give this number.
+    """
+    from metablocks.costs.run import count_part
+
+    first = count(plan).parts
+    more = 0
+    for part, times in Counter(part for _, part in plan.parts()).items():
+        one, two = first[part].macs, count_part(part, images=2).macs
+        if one is None or two is None:
+            return None
+        more += times * (two - one)
+    return more

@@ -56,11 +56,11 @@ _MACS: Mapping[Any, Callable[..., int]] = {
 }
 
 
-def count_part(part: Part) -> Cost:
-    """Parameters, multiply-accumulates and activations of a part for one image."""
+def count_part(part: Part, images: int = 1) -> Cost:
+    """Parameters, multiply-accumulates and activations of a part for one image, or for several at once."""
     with torch.device("meta"):
         net = module(part).to("meta").eval()
-        inputs = [torch.empty(1, *shape) for shape in input_shapes(part)]
+        inputs = [torch.empty(images, *shape) for shape in input_shapes(part)]
     return count_module(net, inputs)
 
 

@@ -37,4 +37,4 @@ class Network(nn.Module):
 def _spared(module: nn.Module) -> list[nn.Parameter]:
     if isinstance(module, MaskToken | PositionTable | PrefixTokens):
         return list(module.parameters())
-    return [getattr(module, name) for name in module.no_decay] if isinstance(module, Mixer) else []
+    return [module.get_parameter(name) for name in module.no_decay] if isinstance(module, Mixer) else []

@@ -1,7 +1,7 @@
 """The classifier's head: norm over tokens, pooling, norm over the pooled vector, linear. (B, N, C) to (B, classes).
 
-Before the last layer may stand a representation layer with tanh (Dosovitskiy et al. 2020, arXiv:2010.11929, section 3.1)
-or an MLP (Yu et al. 2022, arXiv:2210.13452, section 2).
+Before the last layer may stand a representation layer with tanh (Dosovitskiy et al. 2020, arXiv:2010.11929, section
+3.1) or an MLP (Yu et al. 2022, arXiv:2210.13452, section 2).
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import init
 
+from metablocks.parts.block import Branch
+
 InitName = Literal["vit", "vit_jax", "mixer", "swin", "mae", "metaformer", "metaformer_baselines"]
 Fill = Callable[[Tensor], object]
 
@@ -101,3 +103,13 @@ def initialise(model: nn.Module, name: InitName) -> None:
                 fill(parameter)
         if None in fills.values():
             module.reset_parameters()
+    if name == "swin":
+        _silence(model)
+
+
+def _silence(model: nn.Module) -> None:
+    """Norms behind a branch start at zero, so that every block starts as the identity: Swin V2's released code."""
+    for module in model.modules():
+        if isinstance(module, Branch) and not module.pre:
+            for parameter in module.norm.parameters():
+                init.zeros_(parameter)

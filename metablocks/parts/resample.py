@@ -43,5 +43,7 @@ TIMM = Resampling("bicubic", antialias=True)
 TIMM_NPZ = Resampling("bilinear")
 # facebookresearch/mae, `interpolate_pos_embed`
 MAE = Resampling("bicubic")
+# microsoft/Swin-Transformer, `load_pretrained` in utils.py
+MICROSOFT = Resampling("bicubic")
 # google-research/vision_transformer, `load_pretrained`: a zoom of order 1, which keeps the corners
 GOOGLE = Resampling("bilinear", align_corners=True)

@@ -27,6 +27,19 @@ def window_order(size: Pair, window: Pair, shift: Pair) -> Tensor:
     return _windows(padded, window).flatten()
 
 
+def framed_order(size: Pair, window: Pair, shift: Pair) -> Tensor:
+    """(n L) tokens in the order of windows that a frame of padding shifts, where `shift` is not 0: nothing is rolled.
+
+    Above stand h - shift rows, left w - shift columns, and what is missing to whole windows follows below and right.
+    H W is the number of a row of zeros behind the tokens. As in the original of SwinMLP.
+    """
+    before = [length - step if step else 0 for length, step in zip(window, shift, strict=True)]
+    bottom, right = padding((size[0] + before[0], size[1] + before[1]), window)
+    tokens = torch.arange(size[0] * size[1], device="cpu").view(size)
+    framed = torch.nn.functional.pad(tokens, (before[1], right, before[0], bottom), value=tokens.numel())
+    return _windows(framed, window).flatten()
+
+
 def token_order(order: Tensor, tokens: int) -> Tensor:
     """(H W) where each token stands in `order`: the inverse of `window_order`, which leaves padding behind."""
     places = torch.empty(tokens + 1, dtype=order.dtype, device="cpu")
@@ -46,6 +59,20 @@ def relative_index(window: Pair) -> Tensor:
     below = rows[:, None] - rows[None, :] + window[0] - 1
     right = columns[:, None] - columns[None, :] + window[1] - 1
     return below * (2 * window[1] - 1) + right
+
+
+def log_offsets(window: Pair, trained: Pair) -> Tensor:
+    """((2h - 1)(2w - 1), 2) rows and columns of each offset, log-spaced, in the order of `relative_index`.
+
+    sign(x) log2(8 |x| + 1) / log2(8) for x in windows of the size `trained`. Swin V2: Liu et al. 2021,
+    arXiv:2111.09883, section 3.3, equation 4, with the factors of the released code, which has it in fp32.
+    """
+    axes = []
+    for length, whole in zip(window, trained, strict=True):
+        offsets = torch.arange(1 - length, length, dtype=torch.float32, device="cpu")
+        scaled = offsets / max(whole - 1, 1) * 8  # a window of one token has the offset 0 alone
+        axes.append(scaled.sign() * torch.log2(scaled.abs() + 1) / 3)
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)
 
 
 def shift_mask(size: Pair, window: Pair, shift: Pair) -> Tensor:

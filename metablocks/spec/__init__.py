@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from metablocks.core.errors import Fault, InputError, Source
@@ -32,6 +33,15 @@ def read(source: str | Path, set: Edits = ()) -> Spec:
     return Spec(name, read_net(root), root, shipped, tuple(assignments))
 
 
+def edited(spec: Spec, set: Edits) -> Spec:
+    """A spec with edits more. Raises `SpecError`."""
+    from metablocks.spec.reader import read_net
+
+    assignments = edits(set)
+    root = edit(spec.root, assignments)
+    return replace(spec, net=read_net(root), root=root, edits=(*spec.edits, *assignments))
+
+
 def edits(set: Edits) -> list[str]:
     """Edits as the assignments that `--set` takes."""
     return assignments_from(set) if isinstance(set, Mapping) else list(set)
@@ -52,4 +62,4 @@ def _source(source: str | Path) -> tuple[Source, str, bool]:
     return read_source(path), path.stem, False
 
 
-__all__ = ["Edits", "Spec", "edits", "read"]
+__all__ = ["Edits", "Spec", "edited", "edits", "read"]

@@ -97,6 +97,8 @@ def _notes(checkpoint: Checkpoint, publisher: Publisher, matches: list[Match], r
     notes = [f"{misfits.tensors(len(matches))} of {checkpoint.name} in place: {publisher.name}"]
     if recomputed:
         notes.append(f"{misfits.tensors(recomputed)} of {checkpoint.name} left out: buffers that follow from the sizes")
+    if resampled := sum(item.resampled for item in matches):
+        notes.append(f"{misfits.tensors(resampled)} resampled: tables of another window or another resolution")
     casts = Counter((item.tensor.dtype, item.wanted.dtype) for item in matches)
     for (theirs, ours), count in casts.items():
         if theirs != ours:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metablocks.plan import Plan
 from metablocks.weights.rules import Publisher, Rule
+from metablocks.weights.tables import window
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Match:
     ours: str
     tensor: Tensor
     wanted: Tensor
+    resampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ def match(tensors: Mapping[str, Tensor], publisher: Publisher, plan: Plan, wante
             continue
         shaped = rule.transform(tensor) if rule.transform else tensor
         if rule.piece is None:
-            matches[ours] = Match(theirs, ours, shaped, wanted[ours])
+            size = window(plan, ours) if rule.resample else None
+            made = rule.resample(shaped, size) if rule.resample and size else shaped
+            matches[ours] = Match(theirs, ours, made, wanted[ours], made is not shaped)
             continue
         row = rows.setdefault(ours, [])
         if rule.piece in (other.piece for other, _, _ in row):

@@ -151,9 +151,7 @@ def _way_out(wrong: Sequence[Match], plan: Plan) -> str:
     if all(name.endswith("position.table") for name in ours):
         return _other_position(first, plan)
     if all(name.endswith("bias_table") for name in ours):
-        side = (isqrt(first.tensor.shape[0]) + 1) // 2
-        fits = f"; the file is of windows of {side} x {side}" if (2 * side - 1) ** 2 == first.tensor.shape[0] else ""
-        return f"tables of another window are not resampled yet{fits}"
+        return "tables are resampled from square windows alone, and for the same heads"
     if all(name.startswith("encoder.") and name.endswith(".op.matrix") for name in ours):
         return _other_matrix(first, plan)
     return "is this the spec that the weights were trained with?"

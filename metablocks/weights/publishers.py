@@ -7,7 +7,7 @@ from collections.abc import Collection
 from metablocks.core.errors import Fault, InputError
 from metablocks.core.text import printable
 from metablocks.parts import resample
-from metablocks.weights import google, meta_mae, sail_sg, timm
+from metablocks.weights import google, meta_mae, microsoft, sail_sg, timm
 from metablocks.weights.rules import Publisher, Rule
 
 OWN = Publisher(
@@ -28,6 +28,10 @@ PUBLISHERS: tuple[Publisher, ...] = (
     timm.VIT_FC_NORM,
     timm.MIXER,
     timm.SWIN,
+    timm.SWIN_V2,
+    microsoft.SWIN,
+    microsoft.SWIN_V2,
+    microsoft.SWIN_MLP,
     timm.POOLFORMER,
     timm.METAFORMER,
     sail_sg.POOLFORMER,

@@ -22,7 +22,8 @@ INTEGER = r"(?P<{}>0|[1-9]\d*)"
 class Rule:
     """Names that fit `theirs` become `ours`. `{i}` stands for an integer, `*` for the rest of the name.
 
-    `transform` turns their tensor into our shape; what it does not know it returns as it is.
+    `transform` turns their tensor into our shape; what it does not know it returns as it is. So does `resample`, which
+    comes after it and knows (rows, columns) of the window that our tensor is a table of.
     """
 
     theirs: str
@@ -30,6 +31,7 @@ class Rule:
     transform: Callable[[Tensor], Tensor] | None = None
     piece: tuple[int, int] | None = None
     """Where several of theirs stand one after the other in ours, along its first axis: (which one, of how many)."""
+    resample: Callable[[Tensor, tuple[int, int]], Tensor] | None = None
 
     def forward(self, name: str) -> str | None:
         """Their name to ours, or None where the rule does not fit."""
@@ -62,8 +64,11 @@ class Publisher:
     """What the publisher's code fixes and no tensor shows, as (path, value) in the spec's language. A path into
     `block` is meant for every block; `*` stands for the name of any choice."""
     where: tuple[tuple[str, tuple[str, Value]], ...] = ()
-    """Settings that are implied only where a pattern fits a name of the checkpoint: (pattern, (path, value)).
-    After `!`, where it fits none."""
+    """Settings that are implied only where a pattern fits a name of the checkpoint: (pattern, (path, value)). With `!`
+    before the pattern: only where it fits none."""
+    oblong: tuple[tuple[str, Value], ...] = ()
+    """Settings that are implied only where the image is not square. With `?` behind the path: by a key that need not
+    be written as well."""
     recomputed: tuple[str, ...] = ()
     """Last parts of the names of buffers that follow from the sizes; they are not read."""
     unused: tuple[str, ...] = ()

@@ -22,9 +22,11 @@ def contradictions(publisher: Publisher, spec: Mapping[str, Any]) -> list[str]:
     publisher = publisher.into(str(spec["net"]))
     mixers = {name for _, value in _places(spec, "block.mixer") for item in value for name in _names(item)}
     check_kind(publisher, str(spec["net"]), mixers)
+    height, width = spec["image"]["size"]
+    implied = publisher.settings if height == width else (*publisher.settings, *publisher.oblong)
     wrong = {
         f"{path}={written(value)}": None
-        for pattern, value in publisher.settings
+        for pattern, value in implied
         for path, present in _places(spec, pattern)
         if not agrees(value, present)
     }
@@ -98,9 +100,11 @@ def _walk(path: str, value: Any, names: list[str]) -> Iterator[Place]:
         for index, item in enumerate(value):  # a list of one is mostly written as its item
             yield from _walk(f"{path}{index}." if len(value) > 1 else path, item, names)
     elif isinstance(value, Mapping):
-        for key in value if names[0] == "*" else [names[0]]:
+        for key in value if names[0] == "*" else [names[0].removesuffix("?")]:
             if key in value:
                 yield from _walk(f"{path}{key}.", value[key], names[1:])
+            elif names[0].endswith("?"):
+                yield f"{path}{key}", None
 
 
 def _names(value: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""timm's names (huggingface/pytorch-image-models, 1.0): ViT, MLP-Mixer, Swin, PoolFormer and MetaFormer."""
+"""timm's names (huggingface/pytorch-image-models, 1.0): ViT, MLP-Mixer, Swin, Swin V2, PoolFormer and MetaFormer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from metablocks.parts import resample
 from metablocks.plan import Plan
 from metablocks.weights import hybrid
 from metablocks.weights.rules import Publisher, Rule, Rules, Value, linear
+from metablocks.weights.tables import geometric_offsets
 
 LAYER_NORM = {"layer_norm": {"eps": 1e-6}}
 GELU = ("block.mlp.activation", "gelu")
@@ -129,17 +130,26 @@ MIXER = Publisher(
 
 SWIN_NORM = {"layer_norm": {"eps": 1e-5}}
 SWIN_BLOCK = "encoder.stages.{s}.blocks.{i}"
+SWIN_BUFFERS = ("relative_position_index", "relative_coords_table", "attn_mask")
+PATCH_NORM = (
+    ("patch_embed.norm.*", ("stem.patch_embed.norm", SWIN_NORM)),
+    ("!patch_embed.norm.*", ("stem.patch_embed.norm", "none")),
+)
 SWIN = Publisher(
     name="Swin with the names of timm",
     needs=("patch_embed.proj.weight", "layers.{s}.blocks.{i}.attn.relative_position_bias_table"),
     # timm downsamples at the start of a stage, Microsoft at the end
-    lacks=("layers.0.downsample.*", "head.weight", "layers.{s}.blocks.{i}.attn.logit_scale"),
+    lacks=("layers.0.downsample.*", "head.weight", "layers.{s}.blocks.{i}.attn.logit_scale", "absolute_pos_embed"),
     rules=(
         Rule("patch_embed.proj.*", "encoder.stem.proj.*"),
         Rule("patch_embed.norm.*", "encoder.stem.norm.*"),
         Rule("layers.{s}.downsample.norm.*", "encoder.stages.{s}.downsample.norm.*"),
         Rule("layers.{s}.downsample.reduction.*", "encoder.stages.{s}.downsample.reduction.*"),
-        Rule("layers.{s}.blocks.{i}.attn.relative_position_bias_table", f"{SWIN_BLOCK}.mixer.op.bias_table"),
+        Rule(
+            "layers.{s}.blocks.{i}.attn.relative_position_bias_table",
+            f"{SWIN_BLOCK}.mixer.op.bias_table",
+            resample=geometric_offsets,
+        ),
         *transformer_blocks("layers.{s}.blocks.{i}", SWIN_BLOCK),
         Rule("norm.*", "head.norm.*"),
         Rule("head.fc.*", "head.fc.*"),
@@ -147,14 +157,53 @@ SWIN = Publisher(
     net="classifier",
     mixers=("window_attention",),
     settings=(
-        ("stem.patch_embed.norm", SWIN_NORM),
         ("downsample.patch_merging.norm", SWIN_NORM),
         ("block.norm", SWIN_NORM),
+        ("block.order", "pre"),
+        ("block.mixer.window_attention.cut", "axis"),
         GELU,
         ("head.norm", SWIN_NORM),
         ("head.pool", "mean"),
     ),
-    recomputed=("relative_position_index", "attn_mask"),
+    where=PATCH_NORM,
+    recomputed=SWIN_BUFFERS,
+)
+
+SWIN_V2_ATTENTION = (
+    Rule("layers.{s}.blocks.{i}.attn.logit_scale", f"{SWIN_BLOCK}.mixer.op.logit_scale"),
+    Rule("layers.{s}.blocks.{i}.attn.q_bias", f"{SWIN_BLOCK}.mixer.op.q_bias"),
+    Rule("layers.{s}.blocks.{i}.attn.v_bias", f"{SWIN_BLOCK}.mixer.op.v_bias"),
+    Rule("layers.{s}.blocks.{i}.attn.cpb_mlp.{n}.*", f"{SWIN_BLOCK}.mixer.op.bias_net.{{n}}.*"),
+)
+SWIN_V2_SETTINGS = (
+    ("block.order", "post"),
+    ("downsample.patch_merging.norm", "none"),
+    ("downsample.patch_merging.norm_after", SWIN_NORM),
+)
+SWIN_V2 = replace(
+    SWIN,
+    name="Swin V2 with the names of timm",
+    needs=("patch_embed.proj.weight", "layers.{s}.blocks.{i}.attn.logit_scale"),
+    lacks=("layers.0.downsample.*", "head.weight", "absolute_pos_embed"),
+    rules=(
+        Rule("patch_embed.proj.*", "encoder.stem.proj.*"),
+        Rule("patch_embed.norm.*", "encoder.stem.norm.*"),
+        Rule("layers.{s}.downsample.norm.*", "encoder.stages.{s}.downsample.norm_after.*"),
+        Rule("layers.{s}.downsample.reduction.*", "encoder.stages.{s}.downsample.reduction.*"),
+        *SWIN_V2_ATTENTION,
+        *transformer_blocks("layers.{s}.blocks.{i}", SWIN_BLOCK),
+        Rule("norm.*", "head.norm.*"),
+        Rule("head.fc.*", "head.fc.*"),
+    ),
+    mixers=("cosine_window_attention",),
+    settings=(
+        ("block.norm", SWIN_NORM),
+        ("block.mixer.cosine_window_attention.cut", "axis"),
+        GELU,
+        *SWIN_V2_SETTINGS,
+        ("head.norm", SWIN_NORM),
+        ("head.pool", "mean"),
+    ),
 )
 
 

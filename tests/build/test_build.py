@@ -129,6 +129,24 @@ def test_parameter_groups_spare_norms_biases_positions_and_tokens():
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
     swin = mb.build("swin_t", set={"stages": [{"dim": 96, "depth": 2}]})
     assert all("bias_table" not in name for name in _names(swin, swin.parameter_groups(0.05)[0]["params"]))
+    v2 = mb.build("swinv2_t_w8", set={"stages": [{"dim": 96, "depth": 2}]})
+    decayed = _names(v2, v2.parameter_groups(0.05)[0]["params"])
+    assert not any("logit_scale" in name or "bias_net" in name for name in decayed)
+    assert any("qkv.weight" in name for name in decayed)
+
+
+def test_the_norms_of_swin_v2_start_at_zero_so_that_its_blocks_start_as_the_identity():
+    text = {"stages": [{"dim": 32, "depth": 2}], "image.size": 32}
+    model = mb.build("swinv2_t_w8", set=text)
+    stage = model.encoder.stages[0]
+    assert (stage.blocks[0].mixer.op.logit_scale.exp() - 10).abs().max() < 1e-5
+    assert not stage.blocks[1].mixer.op.q_bias.any()
+    x = torch.randn(2, 64, 32)
+    assert torch.equal(stage(x), x)
+    assert (model.head.norm.weight == 1).all()
+    assert (model.encoder.stem.norm.weight == 1).all()
+    plain = mb.build("swin_t", set=text | {"image.size": 28}).encoder.stages[0].blocks[0]
+    assert (plain.mixer.norm.weight == 1).all()
 
 
 def _names(model, parameters):

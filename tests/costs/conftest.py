@@ -51,6 +51,35 @@ block: {norm: layer_norm, mlp: {ratio: 2}, mixer: {window_attention: {window: 7,
 stages: [{dim: 16, depth: 2}]
 head: {pool: mean}
 """,
+    "swin v2": """
+net: classifier
+image: {size: [32, 64]}
+classes: 10
+stem: {patch_embed: {patch: 4, norm: layer_norm}}
+downsample: {patch_merging: {norm: none, norm_after: layer_norm}}
+block:
+  norm: layer_norm
+  order: post
+  mlp: {ratio: 2}
+  mixer:
+    - cosine_window_attention: {window: 4, heads: 2, pretrained_window: 6}
+    - cosine_window_attention: {window: 4, heads: 2, shift: half}
+stages: [{dim: 16, depth: 2}, {dim: 32, depth: 2}]
+head: {norm: layer_norm, pool: mean}
+""",
+    "swin mlp": """
+net: classifier
+image: {size: [32, 64]}
+classes: 10
+stem: {patch_embed: {patch: 4, norm: layer_norm}}
+downsample: patch_merging
+block:
+  norm: layer_norm
+  mlp: {ratio: 2}
+  mixer: [{window_mlp: {window: 4, heads: 2}}, {window_mlp: {window: 4, heads: 2, shift: half}}]
+stages: [{dim: 16, depth: 2}, {dim: 32, depth: 2}]
+head: {norm: layer_norm, pool: mean}
+""",
     "poolformer": """
 net: classifier
 image: {size: 64}

@@ -68,6 +68,10 @@ def attention(mixer, x: Tensor, grid) -> Tensor:
 
 def window_attention(mixer, x: Tensor, grid) -> Tensor:
     """Every window by itself: which tokens it holds after the shift, and which of them were neighbours before."""
+    return _in_windows(mixer, x, _attend)
+
+
+def _in_windows(mixer, x: Tensor, attend) -> Tensor:
     sizes = mixer.sizes
     (height, width), (down, right) = sizes.window, sizes.shift
     image = x.unflatten(1, sizes.grid)
@@ -76,7 +80,7 @@ def window_attention(mixer, x: Tensor, grid) -> Tensor:
         for left in range(0, math.ceil(sizes.grid[1] / width) * width, width):
             places = [(top + row, left + column) for row in range(height) for column in range(width)]
             tokens = torch.stack([_token(image, place, sizes) for place in places], 1)
-            mixed = _attend(mixer, tokens, places)
+            mixed = attend(mixer, tokens, places)
             for index, (row, column) in enumerate(places):
                 if row < sizes.grid[0] and column < sizes.grid[1]:
                     out[:, (row + down) % sizes.grid[0], (column + right) % sizes.grid[1]] = mixed[:, index]
@@ -105,11 +109,63 @@ def _bias(mixer, query: tuple[int, int], key: tuple[int, int], head: int) -> Ten
     """The table's entry for the offset query minus key, and -100 for two regions that the shift brought together."""
     height, width = mixer.sizes.window
     row = (query[0] - key[0] + height - 1) * (2 * width - 1) + query[1] - key[1] + width - 1
-    apart = any(_region(mixer.sizes, query, axis) != _region(mixer.sizes, key, axis) for axis in (0, 1))
-    return mixer.bias_table[row, head] - (100.0 if apart else 0.0)
+    return mixer.bias_table[row, head] - (100.0 if _apart(mixer.sizes, query, key) else 0.0)
+
+
+def _apart(sizes, query: tuple[int, int], key: tuple[int, int]) -> bool:
+    return any(_region(sizes, query, axis) != _region(sizes, key, axis) for axis in (0, 1))
 
 
 def _region(sizes, place: tuple[int, int], axis: int) -> bool:
     """Whether a place lies past the seam: in the last `shift` rows or columns of the padded map."""
     padded = sizes.grid[axis] + sizes.padding[axis]
     return sizes.shift[axis] > 0 and place[axis] >= padded - sizes.shift[axis]
+
+
+def cosine_window_attention(mixer, x: Tensor, grid) -> Tensor:
+    """As plain windows, with the score of Swin V2's equation 3 for each pair of tokens."""
+    return _in_windows(mixer, x, _attend_by_cosine)
+
+
+def _attend_by_cosine(mixer, tokens: Tensor, places: list[tuple[int, int]]) -> Tensor:
+    sizes = mixer.sizes
+    query, key, value = (tokens @ weight.T for weight in mixer.qkv.weight.chunk(3))
+    if sizes.qkv_bias:
+        query, value = query + mixer.q_bias, value + mixer.v_bias
+    query, key, value = (part.unflatten(-1, (sizes.heads, -1)) for part in (query, key, value))
+    out = torch.zeros_like(query)
+    for head in range(sizes.heads):
+        cosine = F.cosine_similarity(query[:, :, None, head], key[:, None, :, head], dim=-1)
+        temperature = max(1 / math.exp(mixer.logit_scale[head].item()), 0.01)
+        bias = torch.stack([torch.stack([_continuous(mixer, a, b, head) for b in places]) for a in places])
+        out[:, :, head] = (cosine / temperature + bias).softmax(-1) @ value[:, :, head]
+    return out.flatten(2)
+
+
+def _continuous(mixer, query: tuple[int, int], key: tuple[int, int], head: int) -> Tensor:
+    """16 sigmoid of the network on the log-spaced offset, and -100 for regions that the shift brought together."""
+    far = []
+    for axis in (0, 1):
+        # the original has these in fp32 in a float64 run, too
+        offset = torch.tensor(float(query[axis] - key[axis])) / max(mixer.sizes.pretrained_window[axis] - 1, 1) * 8
+        far.append(offset.sign() * torch.log2(offset.abs() + 1) / math.log2(8))
+    made = mixer.bias_net(torch.stack(far).to(mixer.qkv.weight.dtype))[head]
+    return 16 * made.sigmoid() - (100.0 if _apart(mixer.sizes, query, key) else 0.0)
+
+
+def window_mlp(mixer, x: Tensor, grid) -> Tensor:
+    """The map in a frame of zeros, cut into windows; each head of a window is multiplied by its matrix."""
+    sizes = mixer.sizes
+    (height, width), (rows, columns) = sizes.window, sizes.grid
+    top, left = (side - step if step else 0 for side, step in zip(sizes.window, sizes.shift, strict=True))
+    framed = F.pad(x.unflatten(1, sizes.grid), (0, 0, left, width, top, height))
+    out = torch.zeros_like(framed)
+    for row in range(0, top + rows, height):
+        for column in range(0, left + columns, width):
+            window = framed[:, row : row + height, column : column + width].flatten(1, 2)
+            heads = window.unflatten(-1, (sizes.heads, -1)).unbind(2)
+            mixed = torch.stack([mixer.weight[index] @ head for index, head in enumerate(heads)], 2)
+            if sizes.bias:
+                mixed = mixed + mixer.bias.unflatten(0, (sizes.heads, -1)).T[None, :, :, None]
+            out[:, row : row + height, column : column + width] = mixed.flatten(2).unflatten(1, (height, width))
+    return out[:, top : top + rows, left : left + columns].flatten(1, 2)

@@ -93,3 +93,29 @@ def test_one_spatial_layer_has_no_hidden_width_to_be_whole():
 
 def test_identity_has_no_sizes():
     assert sizes("identity", 8, (2, 2)) == sizes("identity", 16, (4, 4))
+
+
+WINDOWED = [name for name in mixers.names() if "window" in name]
+
+
+@pytest.mark.parametrize("mixer", WINDOWED)
+@pytest.mark.parametrize(
+    ("grid", "by_axis", "square"),
+    [
+        ((8, 8), ((4, 4), (2, 2)), ((4, 4), (2, 2))),
+        ((4, 8), ((4, 4), (0, 2)), ((4, 4), (0, 0))),
+        ((8, 2), ((4, 2), (2, 0)), ((2, 2), (0, 0))),
+        ((2, 2), ((2, 2), (0, 0)), ((2, 2), (0, 0))),
+    ],
+)
+def test_a_small_grid_cuts_the_window_along_one_axis_or_to_a_square(mixer, grid, by_axis, square):
+    settings = {"window": 4, "heads": 2, "shift": "half"}
+    for cut, expected in ((None, by_axis), ("axis", by_axis), ("square", square)):
+        found = sizes(mixer, 8, grid, **settings, cut=cut)
+        assert (found.window, found.shift) == expected
+
+
+def test_the_window_of_pretraining_is_this_one_unless_it_is_given():
+    settings = {"window": 8, "heads": 2}
+    assert sizes("cosine_window_attention", 8, (4, 16), **settings).pretrained_window == (4, 8)
+    assert sizes("cosine_window_attention", 8, (4, 16), **settings, pretrained_window=6).pretrained_window == (6, 6)

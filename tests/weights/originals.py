@@ -69,26 +69,54 @@ def timm_mixer(a: Arguments, size: list[int]) -> Spec:
     )
 
 
-def timm_swin(a: Arguments, size: list[int]) -> Spec:
-    def windows(heads: int) -> list[Spec]:
-        keys = {"window": a["window_size"], "heads": heads, "pad": True, "qkv_bias": a.get("qkv_bias", True)}
-        return [{"window_attention": keys}, {"window_attention": {**keys, "shift": "half"}}]
-
-    stages = [
-        # the first of two is plain, whatever the depth
-        {"dim": a["embed_dim"] << i, "depth": depth, "mixer": (windows(heads) * depth)[:depth]}
-        for i, (depth, heads) in enumerate(zip(a["depths"], a["num_heads"], strict=True))
-    ]
+def _in_windows(a: Arguments, size: list[int], mixers: list[Spec], **rest: Any) -> Spec:
+    """`mixers` are the settings of each stage, without its window; the first of two is plain, whatever the depth."""
+    stages = []
+    for i, (depth, heads, (name, keys)) in enumerate(
+        zip(a["depths"], a["num_heads"], (next(iter(mixer.items())) for mixer in mixers), strict=True)
+    ):
+        plain = {"window": a["window_size"], "heads": heads, **keys}
+        pair = [{name: plain}, {name: {**plain, "shift": "half"}}]
+        stages.append({"dim": a["embed_dim"] << i, "depth": depth, "mixer": (pair * depth)[:depth]})
+    rest.setdefault("block", {"norm": layer_norm(1e-5), "mlp": {"ratio": a.get("mlp_ratio", 4.0)}})
+    stem = {"patch": a["patch_size"], "norm": layer_norm(1e-5) if a.get("patch_norm", True) else "none"}
     return classifier(
         a,
         size,
-        stem={"patch_embed": {"patch": a["patch_size"], "norm": layer_norm(1e-5)}},
-        downsample="patch_merging",
-        block={"norm": layer_norm(1e-5), "mlp": {"ratio": a.get("mlp_ratio", 4.0)}},
-        stages=stages,
-        head={"norm": layer_norm(1e-5), "pool": "mean"},
-        init="swin",
+        **{"stem": {"patch_embed": stem}, "downsample": "patch_merging", "stages": stages, "init": "swin"},
+        **{"position": "learned" if a.get("ape") else "none", "head": {"norm": layer_norm(1e-5), "pool": "mean"}},
+        **rest,
     )
+
+
+def timm_swin(a: Arguments, size: list[int]) -> Spec:
+    keys = {"pad": True, "qkv_bias": a.get("qkv_bias", True)}
+    return _in_windows(a, size, [{"window_attention": keys}] * len(a["depths"]))
+
+
+def swin(a: Arguments, size: list[int]) -> Spec:
+    keys = {"cut": "square", "qkv_bias": a.get("qkv_bias", True), "scale": a.get("qk_scale") or "none"}
+    return _in_windows(a, size, [{"window_attention": keys}] * len(a["depths"]))
+
+
+def _swin_v2(a: Arguments, size: list[int], **keys: Any) -> Spec:
+    trained = a.get("pretrained_window_sizes", [0] * len(a["depths"]))
+    mixers = [
+        {"cosine_window_attention": {**keys, "qkv_bias": a.get("qkv_bias", True), "pretrained_window": side or "none"}}
+        for side in trained
+    ]
+    norm = layer_norm(1e-5)
+    block = {"norm": norm, "order": "post", "mlp": {"ratio": a.get("mlp_ratio", 4.0)}}
+    spec = _in_windows(a, size, mixers, block=block)
+    return {**spec, "downsample": {"patch_merging": {"norm": "none", "norm_after": norm}}}
+
+
+def timm_swin_v2(a: Arguments, size: list[int]) -> Spec:
+    return _swin_v2(a, size, pad=True)
+
+
+def swin_v2(a: Arguments, size: list[int]) -> Spec:
+    return _swin_v2(a, size, cut="square")
 
 
 def timm_poolformer(a: Arguments, size: list[int]) -> Spec:
@@ -187,6 +215,11 @@ SYSTEMS = {
     "timm_vit": timm_vit,
     "timm_mixer": timm_mixer,
     "timm_swin": timm_swin,
+    "timm_swinv2": timm_swin_v2,
+    "swin": swin,
+    "swin_load_resized": swin,
+    "swinv2": swin_v2,
+    "swinv2_load_resized": swin_v2,
     "timm_poolformer": timm_poolformer,
     "poolformer": poolformer,
     "metaformer_v1": poolformer,

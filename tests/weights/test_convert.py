@@ -122,12 +122,19 @@ def test_positions_with_and_without_rows_for_prefix_tokens_are_told_apart(vit, s
     assert "the file has no positions for prefix tokens: --set position.learned.prefix=false" in told
 
 
-def test_tables_of_another_window_are_told_with_the_window_of_the_file(cases):
+def test_tables_of_another_window_are_resampled_and_said(cases):
     swin = cases["timm_swin"]
     edits = [f"stages.{s}.mixer.{i}.window_attention.window=2" for s in (0, 1) for i in (0, 1)]
-    told = refused(swin.state(), swin.edited(*edits))
-    assert "layers.0.blocks.0.attn.relative_position_bias_table  (49, 2) there, (9, 2) here" in told
-    assert "help: tables of another window are not resampled yet; the file is of windows of 4 x 4" in told
+    made = load(swin.state(), swin.edited(*edits))
+    assert made.notes[-1] == "4 tensors resampled: tables of another window or another resolution"
+
+
+def test_a_table_that_is_of_no_square_window_is_told(cases):
+    swin = cases["timm_swin"]
+    state = {name: tensor[:-1] if "bias_table" in name else tensor for name, tensor in swin.state().items()}
+    told = refused(state, swin.spec)
+    assert "layers.0.blocks.0.attn.relative_position_bias_table  (48, 2) there, (49, 2) here" in told
+    assert "help: tables are resampled from square windows alone, and for the same heads" in told
 
 
 def test_another_width_is_told_as_a_table_of_shapes(vit, state):

@@ -1,0 +1,73 @@
+"""A linear layer over the tokens of a window, one for each head, plain or shifted: SwinMLP.
+
+Liu et al. 2021, arXiv:2103.14030, appendix A3.3 (Swin MLP-Mixer). Tokens (B, N, C) to (B, N, C). All channels of a head
+share one L x L matrix. Windows are shifted by a frame of zeros around the map, not by rolling it, as in the original.
+
+Letters: B batch, N = H W tokens, C width, n windows of an image, L tokens of a window, h heads, d head_dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from metablocks.core.grid import Grid
+from metablocks.core.mixer import Mixer, split_heads
+from metablocks.parts.windowed import WindowSettings
+from metablocks.parts.windows import framed_order, token_order
+
+
+@dataclass(frozen=True)
+class Sizes:
+    heads: int
+    head_dim: int
+    window: tuple[int, int]
+    shift: tuple[int, int]
+    padding: tuple[int, int]
+    grid: tuple[int, int]
+    bias: bool
+
+
+class Settings(WindowSettings):
+    bias: bool = Field(True, description="whether the layer adds a bias, one number a token and head")
+
+    def resolve(self, dim: int, grid: Grid) -> Sizes:
+        heads, head_dim = split_heads(dim, self.heads, self.head_dim)
+        fit = self.fit(grid)
+        size = (grid.height, grid.width)
+        return Sizes(heads, head_dim, fit.window, fit.shift, fit.padding, size, self.bias)
+
+
+class WindowMlp(Mixer):
+    sizes: Sizes
+    bias: nn.Parameter | None
+    order: Tensor
+    back: Tensor
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
+        length = sizes.window[0] * sizes.window[1]
+        self.weight = nn.Parameter(torch.empty(sizes.heads, length, length))
+        self.register_parameter("bias", nn.Parameter(torch.empty(sizes.heads * length)) if sizes.bias else None)
+        order = framed_order(sizes.grid, sizes.window, sizes.shift)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("back", token_order(order, sizes.grid[0] * sizes.grid[1]), persistent=False)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        heads, length = self.weight.shape[:2]
+        # (B, n L, C) to (h, L, B n d): one product a head, whatever the number of images and windows
+        if any(self.sizes.shift) or any(self.sizes.padding):
+            x = F.pad(x, (0, 0, 0, 1))  # the row of zeros that stands for frame and padding
+        windows = x.index_select(1, self.order)
+        split = windows.view(x.shape[0], -1, length, heads, self.sizes.head_dim).permute(3, 2, 0, 1, 4)
+        tokens = split.flatten(2)
+        if self.bias is None:
+            mixed = torch.bmm(self.weight, tokens)
+        else:
+            mixed = torch.baddbmm(self.bias.view(heads, length, 1), self.weight, tokens)
+        merged = mixed.view(split.shape).permute(2, 3, 1, 0, 4)
+        return merged.reshape(x.shape[0], -1, x.shape[2]).index_select(1, self.back)

@@ -1,0 +1,134 @@
+"""What mixers in windows have in common: the keys, the window that a grid leaves of them, tokens in and out of windows.
+
+Swin: Liu et al. 2021, arXiv:2103.14030, section 3.2. Letters: B batch, N = H W tokens, C width, n windows of an image,
+L tokens of a window, G groups of windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from metablocks.core.grid import Grid
+from metablocks.core.mixer import GridMisfit, Mixer, MixerSettings, check_heads, near
+from metablocks.core.settings import NaturalPair, Pair, Size, fault
+from metablocks.core.text import side
+from metablocks.parts.windows import padding, relative_index, shift_mask, token_order, window_order
+
+MAX_WINDOW = 4096  # tokens; its tables have the square of that
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A window on a grid: what is left of it and of its shift, and the rows and columns missing to whole windows."""
+
+    window: tuple[int, int]
+    shift: tuple[int, int]
+    padding: tuple[int, int]
+
+
+class WindowSettings(MixerSettings):
+    """The keys of a mixer in windows that works head by head."""
+
+    whole_grid = True
+    takes_prefix = False
+    usual_head_dim: ClassVar[int] = 32
+
+    window: Pair = Field(examples=[7], description="side of a window, tokens: N or [H, W]")
+    head_dim: Size | None = Field(None, description="channels of a head; heads follow from the width")
+    heads: Size | None = Field(None, description="number of heads, instead of `head_dim`")
+    shift: Literal["half"] | NaturalPair = Field(
+        (0, 0), description="tokens that the windows are shifted by, or `half`"
+    )
+    pad: bool = Field(False, description="whether a grid that the window does not tile is padded")
+    cut: Literal["axis", "square"] | None = Field(
+        None,
+        description="a grid that is no longer than the window cuts it and stops the shift: along that axis (default), "
+        "or, `square`, along both, to the shorter side",
+    )
+
+    @model_validator(mode="after")
+    def _go_together(self) -> WindowSettings:
+        check_heads(type(self).name, self.heads, self.head_dim, self.usual_head_dim)
+        if self.shift != "half" and (self.shift[0] >= self.window[0] or self.shift[1] >= self.window[1]):
+            wrong = f"a shift of {side(self.shift)} is not smaller than the window of {side(self.window)}"
+            raise fault(wrong, "use `shift: half`, or a smaller one", "shift")
+        return self
+
+    def fit(self, grid: Grid) -> Fit:
+        """The window on `grid`; raises `GridMisfit` where it does not tile it."""
+        size = (grid.height, grid.width)
+        window, whole = self._cut(size)
+        if window[0] * window[1] > MAX_WINDOW:
+            wrong = f"a window of {side(window)} is {window[0] * window[1]:,} tokens, and each pair of them has a score"
+            raise GridMisfit(wrong, f"at most {MAX_WINDOW:,} tokens", "window", self._tiling(size))
+        missing = padding(size, window)
+        if any(missing) and not self.pad:
+            wrong = f"a window of {side(window)} does not tile a {grid.height} x {grid.width} grid"
+            raise GridMisfit(wrong, "", "window", [*self._tiling(size), ("pad", True)], "tiles every stage")
+        steps = (window[0] // 2, window[1] // 2) if self.shift == "half" else self.shift
+        return Fit(window, (0 if whole[0] else steps[0], 0 if whole[1] else steps[1]), missing)
+
+    def _cut(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[bool, bool]]:
+        """The window that a grid of `size` leaves, and along which axes nothing is shifted."""
+        whole = size[0] <= self.window[0], size[1] <= self.window[1]
+        if self.cut == "square" and any(whole):
+            return (min(size), min(size)), (True, True)
+        return (min(self.window[0], size[0]), min(self.window[1], size[1])), whole
+
+    def _tiling(self, size: tuple[int, int]) -> list[tuple[str, int]]:
+        """Windows that tile the grid, nearest to this one first."""
+        return near("window", max(self.window), *size)
+
+
+class WindowedAttention(Mixer):
+    """Attention in windows: tokens (B, N, C) to (B, N, C). `attend` is what one of its kinds does in a window.
+
+    `sizes` has dim, heads, head_dim, window, shift, padding, grid, and the two biases.
+    """
+
+    qkv: nn.Linear
+    proj: nn.Linear
+    order: Tensor
+    back: Tensor
+    index: Tensor
+    mask: Tensor | None
+
+    def __init__(self, sizes: Any) -> None:
+        super().__init__(sizes)
+        order = window_order(sizes.grid, sizes.window, sizes.shift)
+        mask = shift_mask(sizes.grid, sizes.window, sizes.shift) if any(sizes.shift) else None
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("back", token_order(order, sizes.grid[0] * sizes.grid[1]), persistent=False)
+        self.register_buffer("index", relative_index(sizes.window), persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def attend(self, windows: Tensor) -> Tensor:
+        """(G, n, L, C) to the same shape, for G groups of n windows."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # noqa: ARG002
+        if any(self.sizes.padding):
+            x = F.pad(x, (0, 0, 0, 1))  # the row of zeros that stands for all padding
+        # windows of one image that differ in their mask are folded into the heads, so that no mask is copied for images
+        count, length = (1, self.index.shape[0]) if self.mask is None else self.mask.shape[:2]
+        windows = x.index_select(1, self.order).view(-1, count, length, x.shape[2])
+        mixed = self.attend(windows).reshape(x.shape[0], -1, x.shape[2])
+        return self.proj(mixed).index_select(1, self.back)
+
+    def packed(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value, each (G, n heads, L, d), from their packed projection (G, n, L, 3 heads d)."""
+        packed = projected.unflatten(-1, (3, self.sizes.heads, self.sizes.head_dim)).permute(3, 0, 1, 4, 2, 5)
+        query, key, value = packed.flatten(2, 3).unbind(0)
+        return query, key, value
+
+    def weighted(self, packed: tuple[Tensor, Tensor, Tensor], bias: Tensor, scale: float) -> Tensor:
+        """softmax(q k^T scale + bias) v as (G, n, L, C), from a bias (heads, L, L) of every window."""
+        if self.mask is not None:
+            bias = (bias + self.mask[:, None].to(bias.dtype)).flatten(0, 1)
+        mixed = F.scaled_dot_product_attention(*packed, attn_mask=bias[None], scale=scale)
+        return mixed.unflatten(1, (-1, self.sizes.heads)).transpose(2, 3).flatten(3)
