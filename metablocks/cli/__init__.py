@@ -18,6 +18,7 @@ from metablocks.cli.catalogue import mixers, specs
 from metablocks.cli.compare import compare
 from metablocks.cli.explain import check, explain
 from metablocks.cli.report import report
+from metablocks.cli.reproduce import reproduce
 from metablocks.core.errors import MetablocksError
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (build, explain, check, bench, compare, report, specs, mixers):
+for command in (build, explain, check, bench, compare, report, reproduce, specs, mixers):
     app.command()(command)
 
 INTERRUPTED = 130

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +16,11 @@ from metablocks.core.shipped import shipped_names, shipped_path
 from metablocks.costs import count
 from metablocks.nets import assemble
 from metablocks.plan import Plan, plan
+from metablocks.roster.figures import PUBLISHED
 from metablocks.spec import read
 from metablocks.spec.source import read_source
 from metablocks.spec.syntax import parse
 from metablocks.spec.tree import plain
-
-PUBLISHED = Path(__file__).parents[1] / "data" / "published.csv"
 
 # Prefix of the names in a family, and patterns of the paths in which its members differ; `n` stands for a number.
 FAMILIES = {
