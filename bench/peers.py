@@ -8,15 +8,11 @@ Exit code 1 where a difference is above 1e-4 of the largest value of the output.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
-
-with contextlib.suppress(ImportError):
-    import peers_on_cpu  # noqa: F401 - where torchvision has no build for this torch
-import timm
 
 from metablocks import weights
 from metablocks.build import build
@@ -67,6 +63,8 @@ def randomise(model: torch.nn.Module) -> None:
 
 
 def compare(peer: Peer, batch: int, seed: int) -> Agreement:
+    import timm
+
     torch.manual_seed(seed)
     theirs = timm.create_model(peer.timm, pretrained=False).eval()
     randomise(theirs)
@@ -87,7 +85,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--import", dest="modules", action="append", default=[], help="import a module before timm")
     options = parser.parse_args()
+    for name in options.modules:
+        import_module(name)
+    import timm
+
     print(f"timm {timm.__version__}, torch {torch.__version__}, fp32, eager, CPU, batch {options.batch}")
     print(f"{'spec':16} {'timm':30} {'largest output':>14} {'difference':>11} {'relative':>9}")
     worst = 0.0
