@@ -19,6 +19,7 @@ from metablocks.cli.compare import compare
 from metablocks.cli.explain import check, explain
 from metablocks.cli.report import report
 from metablocks.cli.reproduce import reproduce
+from metablocks.cli.schema import schema
 from metablocks.core.errors import MetablocksError
 
 app = typer.Typer(
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (build, explain, check, bench, compare, report, reproduce, specs, mixers):
+for command in (build, explain, check, bench, compare, report, reproduce, specs, mixers, schema):
     app.command()(command)
 
 INTERRUPTED = 130
