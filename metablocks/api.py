@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from metablocks.bench import measure
 from metablocks.build import Compile, skeleton
 from metablocks.build import build as build_plan
 from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError, SpecError, StoreError
+from metablocks.core.saved import SPEC, saved_spec
 from metablocks.costs import count
 from metablocks.nets import Network
 from metablocks.plan import Plan
@@ -22,6 +24,7 @@ from metablocks.plan import plan as plan_spec
 from metablocks.spec import Edits, Spec, read
 from metablocks.spec import edits as assignments
 from metablocks.weights import Checkpoint, Publisher, checkpoint_of, contradictions, convert, load_file, recognise
+from metablocks.weights.save import save as write
 
 Weights = str | Path | Mapping[str, Tensor]
 log = logging.getLogger("metablocks")
@@ -43,7 +46,7 @@ def build(  # noqa: PLR0913  (a promise to users)
     compile: Compile = "none",
     backend: str | Callable[..., Any] = "inductor",
 ) -> Network:
-    """The network of a spec on `device`, in evaluation mode.
+    """The network of a spec on `device`, in evaluation mode. A file of `save` is a spec with its weights.
 
     `weights` is a publisher's checkpoint or one of ours, a file or a state dict; settings that the publisher implies
     are applied to a shipped spec and said in the log. Without it the publisher's initialisation is run. `classes`
@@ -52,6 +55,8 @@ def build(  # noqa: PLR0913  (a promise to users)
     """
     edits = [*assignments(set), *([] if classes is None else [f"classes={classes}"])]
     spec = _spec(source, edits)
+    if weights is None and not isinstance(source, Spec) and saved_spec(source):
+        weights = source
     if weights is None:
         model = build_plan(plan(spec), None, device, dtype, compile, backend)
     else:
@@ -72,6 +77,17 @@ def load_weights(model: Network, source: Weights) -> None:
     if model.spec is not None:
         _agreeing(replace(model.spec, shipped=False), "", [], publisher)
     model.load_state_dict(_fitting(checkpoint, publisher, model.plan, model.state_dict(), False))
+
+
+def save(model: Network, path: str | Path) -> None:
+    """Writes weights and resolved spec into one safetensors file, which `build` takes alone, as every command does.
+
+    Raises `InputError` where the network came from no spec, `StoreError` where the file cannot be written.
+    """
+    if model.spec is None:
+        raise InputError(Fault("this network was not built from a spec", help="build it with `metablocks.build`"))
+    metadata = {SPEC: json.dumps(model.spec.resolved())}
+    write(model.state_dict(), metadata, path)
 
 
 def _spec(source: str | Path | Spec, set: Edits) -> Spec:
@@ -124,4 +140,5 @@ __all__ = [
     "measure",
     "plan",
     "read",
+    "save",
 ]

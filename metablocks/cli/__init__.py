@@ -20,6 +20,7 @@ from metablocks.cli.explain import check, explain
 from metablocks.cli.report import report
 from metablocks.cli.reproduce import reproduce
 from metablocks.cli.schema import schema
+from metablocks.cli.weights import weights
 from metablocks.core.errors import MetablocksError
 
 app = typer.Typer(
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (build, explain, check, bench, compare, report, reproduce, specs, mixers, schema):
+for command in (build, explain, check, bench, compare, report, reproduce, specs, mixers, schema, weights):
     app.command()(command)
 
 INTERRUPTED = 130

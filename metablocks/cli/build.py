@@ -14,6 +14,7 @@ from metablocks.cli.common import Folders, Json, Sets, SpecName, load_mixers, pr
 from metablocks.cli.explain import describe, headline, tell_unknown
 from metablocks.core import units
 from metablocks.core.errors import Fault, MetablocksError
+from metablocks.core.text import printable
 
 if TYPE_CHECKING:
     from metablocks.costs import Costs
@@ -25,6 +26,9 @@ How = Annotated[
     Literal["none", "block", "model"], typer.Option("--compile", help="block: each distinct block; model: one graph")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
+Save = Annotated[
+    Path | None, typer.Option("--save", metavar="FILE", help="write weights and spec into one safetensors file")
+]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, float64")]
 
 
@@ -35,14 +39,18 @@ def build(  # noqa: PLR0913  (each is an option of the command)
     device: Device = "cpu",
     dtype: Dtype = "float32",
     how: How = "block",
+    save: Save = None,
     folders: Folders = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
     """Build a network, run one forward pass, and print its stages with what they cost."""
     from metablocks import api
     from metablocks.build import out_of_memory
+    from metablocks.weights.save import check_target
 
     load_mixers(folders)
+    if save:
+        check_target(save)
     times = {}
     start = time.perf_counter()
     try:
@@ -54,10 +62,14 @@ def build(  # noqa: PLR0913  (each is an option of the command)
         if not out_of_memory(error):
             raise
         raise MetablocksError(Fault("out of memory", help="use a smaller network, image or dtype")) from error
+    if save:
+        api.save(model, save)
     if as_json:
-        print_json(_data(model.plan, times))
-    else:
-        _print(model.plan, times, f"{device}, {dtype}, compile {how}")
+        print_json(_data(model.plan, times) | ({"saved": str(save)} if save else {}))
+        return
+    _print(model.plan, times, f"{device}, {dtype}, compile {how}")
+    if save:
+        print(f"saved with its spec: {printable(str(save), limit=0)}")
 
 
 def _run(model: Network, how: str) -> dict[str, float]:

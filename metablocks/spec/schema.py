@@ -136,8 +136,9 @@ def _stands_alone(cls: type[Settings]) -> bool:
 
 def _plain_value(field: FieldInfo) -> Schema:
     """Numbers, texts and lists of them, as pydantic describes them; `none` is written and not `null`."""
-    whole = TypeAdapter(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
-    found: Schema = whole.json_schema()
+    annotation: Any = field.annotation
+    whole: TypeAdapter[Any] = TypeAdapter(Annotated[annotation, *field.metadata] if field.metadata else annotation)
+    found = whole.json_schema()
     kinds = [kind for kind in found.get("anyOf", []) if kind.get("type") != "null"]
     return found if not kinds else kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
 
