@@ -170,5 +170,3 @@ def _pixels(planned: Plan, more: int) -> list[str]:
         return []
     height, width = side * image[0] // grid.height, side * image[1] // grid.width
     return [f"image.size={height}" if height == width else f"image.size=[{height}, {width}]"]
-
-

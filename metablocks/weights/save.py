@@ -41,4 +41,3 @@ def check_target(path: str | os.PathLike[str]) -> None:
         raise StoreError(f"cannot write `{shown}`: there is no folder `{printable(str(target.parent), 200)}`")
     if not os.access(target.parent, os.W_OK):
         raise StoreError(f"cannot write `{shown}`: its folder is read-only")
-
