@@ -16,8 +16,11 @@ from metablocks.bench import measure
 from metablocks.build import Compile, skeleton
 from metablocks.build import build as build_plan
 from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError, SpecError, StoreError
-from metablocks.core.saved import SPEC, saved_spec
+from metablocks.core.saved import PICTURES, SPEC, saved_metadata, saved_spec
 from metablocks.costs import count
+from metablocks.images import Recipe, open_picture, recipe_for
+from metablocks.images import prepare as prepared
+from metablocks.images.recipe import recipe_from
 from metablocks.nets import Network
 from metablocks.plan import Plan
 from metablocks.plan import plan as plan_spec
@@ -66,6 +69,7 @@ def build(  # noqa: PLR0913  (a promise to users)
         planned = plan(spec)
         tensors = _fitting(checkpoint, publisher, planned, skeleton(planned).state_dict(), classes is not None)
         model = build_plan(planned, tensors, device, dtype, compile, backend)
+        model.recipe = _recipe(weights, publisher, model, spec)
     model.spec = spec
     return model
 
@@ -87,7 +91,31 @@ def save(model: Network, path: str | Path) -> None:
     if model.spec is None:
         raise InputError(Fault("this network was not built from a spec", help="build it with `metablocks.build`"))
     metadata = {SPEC: json.dumps(model.spec.resolved())}
+    if model.recipe is not None:
+        metadata[PICTURES] = model.recipe.model_dump_json()
     write(model.state_dict(), metadata, path)
+
+
+def prepare(model: Network, picture: str | Path) -> Tensor:
+    """A picture in a file as the input (1, 3, H, W) of a network, as the publisher of its weights prepares pictures.
+
+    Raises `InputError` where the file holds no picture, or the network takes other than three channels.
+    """
+    stem = model.plan.encoder.stem
+    if stem.channels != 3:
+        raise InputError(f"the network takes images of {stem.channels} channels, and pictures have 3")
+    recipe = model.recipe or recipe_for("", model.spec.name if model.spec else "", stem.image)
+    parameter = next(model.parameters())
+    image = prepared(open_picture(picture, upright=True), recipe, stem.image)
+    return image[None].to(parameter.device, parameter.dtype)
+
+
+def _recipe(weights: Weights, publisher: Publisher, model: Network, spec: Spec) -> Recipe:
+    """What the file of the weights says itself, or what its publisher does."""
+    metadata = None if isinstance(weights, Mapping) else saved_metadata(weights)
+    if metadata and PICTURES in metadata:
+        return recipe_from(metadata[PICTURES])
+    return recipe_for(publisher.name, spec.name, model.plan.encoder.stem.image)
 
 
 def _spec(source: str | Path | Spec, set: Edits) -> Spec:
@@ -139,6 +167,7 @@ __all__ = [
     "load_weights",
     "measure",
     "plan",
+    "prepare",
     "read",
     "save",
 ]
