@@ -26,7 +26,16 @@ from metablocks.plan import Plan
 from metablocks.plan import plan as plan_spec
 from metablocks.spec import Edits, Spec, read
 from metablocks.spec import edits as assignments
-from metablocks.weights import Checkpoint, Publisher, checkpoint_of, contradictions, convert, load_file, recognise
+from metablocks.weights import (
+    Checkpoint,
+    Publisher,
+    checkpoint_of,
+    contradictions,
+    convert,
+    load_file,
+    locate,
+    recognise,
+)
 from metablocks.weights.save import save as write
 
 Weights = str | Path | Mapping[str, Tensor]
@@ -51,9 +60,10 @@ def build(  # noqa: PLR0913  (a promise to users)
 ) -> Network:
     """The network of a spec on `device`, in evaluation mode. A file of `save` is a spec with its weights.
 
-    `weights` is a publisher's checkpoint or one of ours, a file or a state dict; settings that the publisher implies
-    are applied to a shipped spec and said in the log. Without it the publisher's initialisation is run. `classes`
-    gives another number of outputs, with a fresh last layer where the weights have one for other classes.
+    `weights` is a publisher's checkpoint or one of ours: a file, a folder, `hf-hub:org/name` or a state dict. Settings
+    that the publisher implies are applied to a shipped spec and said in the log. Without weights the publisher's
+    initialisation is run. `classes` gives another number of outputs, with a fresh last layer where the weights have
+    one for other classes.
     Raises `SpecError`, `InputError` for weights that do not fit, `MissingError` for a device that is not there.
     """
     edits = [*assignments(set), *([] if classes is None else [f"classes={classes}"])]
@@ -63,6 +73,7 @@ def build(  # noqa: PLR0913  (a promise to users)
     if weights is None:
         model = build_plan(plan(spec), None, device, dtype, compile, backend)
     else:
+        weights = weights if isinstance(weights, Mapping) else locate(weights)
         checkpoint = _checkpoint(weights)
         publisher = recognise(checkpoint.tensors)
         spec = _agreeing(spec, source, edits, publisher)

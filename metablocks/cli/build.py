@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from metablocks.nets import Network
     from metablocks.plan import Plan, StagePlan
 
-Weights = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="a publisher's checkpoint")]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="FILE", help="a publisher's checkpoint, its folder, or hf-hub:org/name"),
+]
 How = Annotated[
     Literal["none", "block", "model"], typer.Option("--compile", help="block: each distinct block; model: one graph")
 ]

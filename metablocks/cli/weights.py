@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from metablocks.roster.identify import Fit, Identity
 
 SHOWN = 10
-File = Annotated[Path, typer.Argument(metavar="FILE", help="safetensors, PyTorch or NumPy")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="a file of weights, its folder, or hf-hub:org/name")]
 
 
 def weights(file: File, as_json: Json = False) -> None:
@@ -31,7 +30,7 @@ def weights(file: File, as_json: Json = False) -> None:
         _print(found, file)
 
 
-def _print(found: Identity, file: Path) -> None:
+def _print(found: Identity, file: str) -> None:
     best = found.fits[0] if found.fits else None
     kinds = listed(f"{count} of {kind}" for kind, count in found.dtypes.items()) if len(found.dtypes) > 1 else ""
     rows = [
@@ -99,8 +98,8 @@ def _bad(found: Identity) -> list[tuple[str, int]]:
     return list(found.not_finite.items())[:SHOWN]
 
 
-def _command(fit: Fit, file: Path) -> str:
-    shown = printable(str(file), limit=0)
+def _command(fit: Fit, file: str) -> str:
+    shown = printable(file, limit=0)
     if fit.headless:
         edits = f", set={list(fit.edits)}" if fit.edits else ""
         return f"mb.build({fit.spec.name!r}, weights={shown!r}, classes=...{edits}) starts a fresh classifier"

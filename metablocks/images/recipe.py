@@ -67,6 +67,7 @@ ROWS = (
     Row("*Swin*timm*", "*", 0, _recipe(IMAGENET, 0.9)),
     Row("*", "poolformer_m*", 0, _recipe(IMAGENET, 0.95)),
     Row("*", "poolformer_*", 0, _recipe(IMAGENET, 0.9)),
+    Row("*", "metaformer_pp[ap]a_*", 0, _recipe(IMAGENET, 0.95)),
     Row("*", "metaformer_*", 0, _recipe(IMAGENET, 0.9)),
     Row("*", "poolformerv2_*", 0, _recipe(IMAGENET, 1.0)),
     Row("*", "*former_*", 0, _recipe(IMAGENET, 1.0)),

@@ -17,7 +17,7 @@ from metablocks.core.shipped import shipped_names
 from metablocks.nets import assemble
 from metablocks.plan import Plan, plan
 from metablocks.spec import Spec, read
-from metablocks.weights import Checkpoint, Publisher, contradictions, load_file, recognise
+from metablocks.weights import Checkpoint, Publisher, contradictions, load_file, locate, recognise
 from metablocks.weights.match import Matching, match
 from metablocks.weights.publishers import OWN
 
@@ -67,12 +67,13 @@ class Identity:
 
 def identify(path: str | os.PathLike[str]) -> Identity:
     """What the checkpoint in a file is. Raises `InputError` where it cannot be read or nobody's rules fit."""
+    path = locate(path)
     checkpoint = load_file(path)
     publisher = recognise(checkpoint.tensors)
     tensors = checkpoint.tensors
     dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values())
     inside = publisher.name == OWN.name and saved_spec(path)
-    fits = [_fit(checkpoint.tensors, publisher, read(os.fspath(path)))] if inside else _best(checkpoint, publisher)
+    fits = [_fit(checkpoint.tensors, publisher, read(path))] if inside else _best(checkpoint, publisher)
     return Identity(
         checkpoint.name,
         publisher.name,
