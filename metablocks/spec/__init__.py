@@ -38,6 +38,13 @@ def edits(set: Edits) -> list[str]:
     return assignments_from(set) if isinstance(set, Mapping) else list(set)
 
 
+def _saved(name: str, text: str) -> Source:
+    if not text:
+        wrong = f"`{printable(name, 200)}` holds weights, but no spec"
+        raise InputError(Fault(wrong, help="`metablocks weights FILE` names the spec that fits; give both"))
+    return Source(name, text)
+
+
 def _source(source: str | Path) -> tuple[Source, str, bool]:
     """The text, the network's name, and whether it is a shipped one."""
     text = str(source)
@@ -54,13 +61,6 @@ def _source(source: str | Path) -> tuple[Source, str, bool]:
     if saved is not None:
         return _saved(text, saved), path.stem, False
     return read_source(path), path.stem, False
-
-
-def _saved(name: str, text: str) -> Source:
-    if not text:
-        wrong = f"`{printable(name, 200)}` holds weights, but no spec"
-        raise InputError(Fault(wrong, help="`metablocks weights FILE` names the spec that fits; give both"))
-    return Source(name, text)
 
 
 __all__ = ["Edits", "Spec", "edits", "read"]
