@@ -52,13 +52,19 @@ if TYPE_CHECKING:
         plan as plan,
     )
     from metablocks.api import (
+        prepare as prepare,
+    )
+    from metablocks.api import (
         read as read,
+    )
+    from metablocks.api import (
+        save as save,
     )
 
 __version__ = "0.1.0"
 _ERRORS = ("InputError", "MetablocksError", "MissingError", "SpecError", "StoreError")
 _LIGHT = {"read": "metablocks.spec", "Spec": "metablocks.spec", **dict.fromkeys(_ERRORS, "metablocks.core.errors")}
-_PUBLIC = (*_ERRORS, "Network", "Plan", "Spec", "build", "load_weights", "measure", "plan", "read")
+_PUBLIC = (*_ERRORS, "Network", "Plan", "Spec", "build", "load_weights", "measure", "plan", "prepare", "read", "save")
 
 
 class _Package(ModuleType):

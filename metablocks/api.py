@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,13 +16,27 @@ from metablocks.bench import measure
 from metablocks.build import Compile, skeleton
 from metablocks.build import build as build_plan
 from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError, SpecError, StoreError
+from metablocks.core.saved import PICTURES, SPEC, saved_metadata, saved_spec
 from metablocks.costs import count
+from metablocks.images import Recipe, open_picture, recipe_for
+from metablocks.images import prepare as prepared
+from metablocks.images.recipe import recipe_from
 from metablocks.nets import Network
 from metablocks.plan import Plan
 from metablocks.plan import plan as plan_spec
 from metablocks.spec import Edits, Spec, edited, read
 from metablocks.spec import edits as assignments
-from metablocks.weights import Checkpoint, Publisher, checkpoint_of, contradictions, convert, load_file, recognise
+from metablocks.weights import (
+    Checkpoint,
+    Publisher,
+    checkpoint_of,
+    contradictions,
+    convert,
+    load_file,
+    locate,
+    recognise,
+)
+from metablocks.weights.save import save as write
 
 Weights = str | Path | Mapping[str, Tensor]
 log = logging.getLogger("metablocks")
@@ -44,24 +59,29 @@ def build(  # noqa: PLR0913  (a promise to users)
     backend: str | Callable[..., Any] = "inductor",
     dynamic: bool = False,
 ) -> Network:
-    """The network of a spec on `device`, in evaluation mode.
+    """The network of a spec on `device`, in evaluation mode. A file of `save` is a spec with its weights.
 
-    `weights` is a publisher's checkpoint or one of ours, a file or a state dict; settings that the publisher implies
-    are applied to a shipped spec and said in the log. Without it the publisher's initialisation is run. `classes`
-    gives another number of outputs, with a fresh last layer where the weights have one for other classes.
+    `weights` is a publisher's checkpoint or one of ours: a file, a folder, `hf-hub:org/name` or a state dict. Settings
+    that the publisher implies are applied to a shipped spec and said in the log. Without weights the publisher's
+    initialisation is run. `classes` gives another number of outputs, with a fresh last layer where the weights have
+    one for other classes.
     Raises `SpecError`, `InputError` for weights that do not fit, `MissingError` for a device that is not there.
     """
     edits = [*assignments(set), *([] if classes is None else [f"classes={classes}"])]
     spec = _spec(source, edits)
+    if weights is None and not isinstance(source, Spec) and saved_spec(source):
+        weights = source
     if weights is None:
         model = build_plan(plan(spec), None, device, dtype, compile, backend, dynamic)
     else:
+        weights = weights if isinstance(weights, Mapping) else locate(weights)
         checkpoint = _checkpoint(weights)
         publisher = recognise(checkpoint.tensors)
         spec = _agreeing(spec, source, edits, publisher)
         planned = plan(spec)
         tensors = _fitting(checkpoint, publisher, planned, skeleton(planned).state_dict(), classes is not None)
         model = build_plan(planned, tensors, device, dtype, compile, backend, dynamic)
+        model.recipe = _recipe(weights, publisher, model, spec)
     model.spec = spec
     return model
 
@@ -73,6 +93,41 @@ def load_weights(model: Network, source: Weights) -> None:
     if model.spec is not None:
         _agreeing(replace(model.spec, shipped=False), "", [], publisher)
     model.load_state_dict(_fitting(checkpoint, publisher, model.plan, model.state_dict(), False))
+
+
+def save(model: Network, path: str | Path) -> None:
+    """Writes weights and resolved spec into one safetensors file, which `build` takes alone, as every command does.
+
+    Raises `InputError` where the network came from no spec, `StoreError` where the file cannot be written.
+    """
+    if model.spec is None:
+        raise InputError(Fault("this network was not built from a spec", help="build it with `metablocks.build`"))
+    metadata = {SPEC: json.dumps(model.spec.resolved())}
+    if model.recipe is not None:
+        metadata[PICTURES] = model.recipe.model_dump_json()
+    write(model.state_dict(), metadata, path)
+
+
+def prepare(model: Network, picture: str | Path) -> Tensor:
+    """A picture in a file as the input (1, 3, H, W) of a network, as the publisher of its weights prepares pictures.
+
+    Raises `InputError` where the file holds no picture, or the network takes other than three channels.
+    """
+    stem = model.plan.encoder.stem
+    if stem.channels != 3:
+        raise InputError(f"the network takes images of {stem.channels} channels, and pictures have 3")
+    recipe = model.recipe or recipe_for("", model.spec.name if model.spec else "", stem.image)
+    parameter = next(model.parameters())
+    image = prepared(open_picture(picture, upright=True), recipe, stem.image)
+    return image[None].to(parameter.device, parameter.dtype)
+
+
+def _recipe(weights: Weights, publisher: Publisher, model: Network, spec: Spec) -> Recipe:
+    """What the file of the weights says itself, or what its publisher does."""
+    metadata = None if isinstance(weights, Mapping) else saved_metadata(weights)
+    if metadata and PICTURES in metadata:
+        return recipe_from(metadata[PICTURES])
+    return recipe_for(publisher.name, spec.name, model.plan.encoder.stem.image)
 
 
 def _spec(source: str | Path | Spec, set: Edits) -> Spec:
@@ -132,5 +187,7 @@ __all__ = [
     "load_weights",
     "measure",
     "plan",
+    "prepare",
     "read",
+    "save",
 ]

@@ -16,8 +16,12 @@ from metablocks.cli.bench import bench
 from metablocks.cli.build import build
 from metablocks.cli.catalogue import mixers, specs
 from metablocks.cli.compare import compare
+from metablocks.cli.evaluate import evaluate
 from metablocks.cli.explain import check, explain
 from metablocks.cli.report import report
+from metablocks.cli.reproduce import reproduce
+from metablocks.cli.schema import schema
+from metablocks.cli.weights import weights
 from metablocks.core.errors import MetablocksError
 
 app = typer.Typer(
@@ -28,7 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (build, explain, check, bench, compare, report, specs, mixers):
+running = (build, evaluate, explain, check, bench, compare, report, reproduce)
+for command in (*running, specs, mixers, schema, weights):
     app.command()(command)
 
 INTERRUPTED = 130

@@ -13,18 +13,31 @@ import typer
 from metablocks.cli.common import Folders, Json, Sets, SpecName, load_mixers, print_json, print_table, progress
 from metablocks.cli.explain import describe, headline, tell_unknown
 from metablocks.core import units
-from metablocks.core.errors import Fault, MetablocksError
+from metablocks.core.errors import Fault, InputError, MetablocksError
+from metablocks.core.text import printable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from metablocks.costs import Costs
+    from metablocks.images import Guess
     from metablocks.nets import Network
     from metablocks.plan import Plan, StagePlan
 
-Weights = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="a publisher's checkpoint")]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="FILE", help="a publisher's checkpoint, its folder, or hf-hub:org/name"),
+]
 How = Annotated[
     Literal["none", "block", "model"], typer.Option("--compile", help="block: each distinct block; model: one graph")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
+Picture = Annotated[
+    Path | None, typer.Option("--image", metavar="PICTURE", help="name what is in a picture (needs Pillow)")
+]
+Save = Annotated[
+    Path | None, typer.Option("--save", metavar="FILE", help="write weights and spec into one safetensors file")
+]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, float64")]
 
 
@@ -35,32 +48,73 @@ def build(  # noqa: PLR0913  (each is an option of the command)
     device: Device = "cpu",
     dtype: Dtype = "float32",
     how: How = "block",
+    image: Picture = None,
+    save: Save = None,
     folders: Folders = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
     """Build a network, run one forward pass, and print its stages with what they cost."""
     from metablocks import api
     from metablocks.build import out_of_memory
+    from metablocks.weights.save import check_target
 
     load_mixers(folders)
+    if save:
+        check_target(save)
     times = {}
     start = time.perf_counter()
     try:
         with progress("building"):
             model = api.build(source, weights, set=sets, device=device, dtype=dtype, compile=how)
             times["build_s"] = time.perf_counter() - start
-        times |= _run(model, how)
+        picture = None if image is None else _picture(model, image)
+        times |= _run(model, how, picture)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         raise MetablocksError(Fault("out of memory", help="use a smaller network, image or dtype")) from error
+    guesses = [] if picture is None else _guesses(model, picture)
+    if save:
+        api.save(model, save)
     if as_json:
-        print_json(_data(model.plan, times))
-    else:
-        _print(model.plan, times, f"{device}, {dtype}, compile {how}")
+        print_json(_data(model.plan, times) | _extras(save, guesses, model))
+        return
+    _print(model.plan, times, f"{device}, {dtype}, compile {how}")
+    for guess in guesses:
+        print(f"{100 * guess.probability:5.1f} %  {guess.name} ({guess.index})")
+    if save:
+        print(f"saved with its spec: {printable(str(save), limit=0)}")
 
 
-def _run(model: Network, how: str) -> dict[str, float]:
+def _picture(model: Network, path: Path) -> Tensor:
+    """The picture as the network's input; raises `InputError` where it has no classes to tell."""
+    from metablocks import api
+
+    if model.plan.head is None:
+        wrong = "the network has no classes, so it cannot say what is in a picture"
+        raise InputError(Fault(wrong, help="`--image` takes a classifier with a head"))
+    return api.prepare(model, path)
+
+
+def _guesses(model: Network, picture: Tensor) -> list[Guess]:
+    import torch
+
+    from metablocks.images import top
+
+    with torch.inference_mode():
+        return top(model(picture)[0].float())
+
+
+def _extras(save: Path | None, guesses: list[Guess], model: Network) -> dict[str, Any]:
+    """What stands in the JSON only where it was asked for."""
+    told: dict[str, Any] = {"saved": str(save)} if save else {}
+    if guesses:
+        recipe = None if model.recipe is None else model.recipe.model_dump(mode="json")
+        told |= {"recipe": recipe, "top": [vars(guess) for guess in guesses]}
+    return told
+
+
+def _run(model: Network, how: str, picture: Tensor | None) -> dict[str, float]:
     """One forward pass of one image, twice: the first call compiles."""
     import torch
 
@@ -68,7 +122,8 @@ def _run(model: Network, how: str) -> dict[str, float]:
 
     stem = model.plan.encoder.stem
     parameter = next(model.parameters())
-    image = torch.randn(1, stem.channels, *stem.image, device=parameter.device, dtype=parameter.dtype)
+    size = (1, stem.channels, *stem.image)
+    image = torch.randn(size, device=parameter.device, dtype=parameter.dtype) if picture is None else picture
     times: dict[str, float] = {}
     with torch.inference_mode(), compiling():
         for name in ("first_call_s", "forward_s"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 MAX_SIZE = 1 << 20
@@ -83,9 +83,17 @@ def _odd(value: object) -> object:
     return value
 
 
-Pair = Annotated[tuple[int, int], BeforeValidator(_positive_pair)]
-NaturalPair = Annotated[tuple[int, int], BeforeValidator(_natural_pair)]
+def _pair_schema(low: int) -> WithJsonSchema:
+    side = {"type": "integer", "minimum": low, "maximum": MAX_SIZE}
+    return WithJsonSchema({"anyOf": [side, {"type": "array", "items": side, "minItems": 2, "maxItems": 2}]})
+
+
+# for editors: what a validator refuses in Python is in no schema by itself
+ODD_SCHEMA = WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_SIZE, "not": {"multipleOf": 2}})
+
+Pair = Annotated[tuple[int, int], BeforeValidator(_positive_pair), _pair_schema(1)]
+NaturalPair = Annotated[tuple[int, int], BeforeValidator(_natural_pair), _pair_schema(0)]
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
-OddSize = Annotated[int, BeforeValidator(_odd), Field(ge=1, le=MAX_SIZE)]
+OddSize = Annotated[int, BeforeValidator(_odd), Field(ge=1, le=MAX_SIZE), ODD_SCHEMA]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -16,6 +16,8 @@ class Network(nn.Module):
     encoder: Encoder
     spec: Any = None
     """The spec that this was built from, where it was built from one."""
+    recipe: Any = None
+    """How pictures are prepared for it, where its weights say so."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()

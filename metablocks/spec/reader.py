@@ -70,12 +70,12 @@ class _Reader:
 
     def value(self, annotation: Any, many: bool, node: Node) -> Any:
         """What `node` is under a key declared as `annotation`."""
-        kind, optional = _without_none(annotation)
-        if optional and not many and isinstance(node, Scalar) and node.value == "none" and not _takes_none(kind):
+        kind, optional = without_none(annotation)
+        if optional and not many and isinstance(node, Scalar) and node.value == "none" and not takes_none(kind):
             return None
-        if typing.get_origin(kind) is tuple and _settings_class(typing.get_args(kind)[0]):
+        if typing.get_origin(kind) is tuple and settings_class(typing.get_args(kind)[0]):
             return self.items(typing.get_args(kind)[0], many, node)
-        cls = _settings_class(kind)
+        cls = settings_class(kind)
         if cls is None:
             return plain(node)
         return self.choice(cls, node) if issubclass(cls, Choice) else self.settings(cls, node, node.place)
@@ -139,7 +139,7 @@ class _Reader:
             return self.fault(_squeezed(node) or words.no_keys(cls, node, node.place))
         fields = cls.model_fields
         known = [entry for entry in node.entries if entry.key in fields]
-        values = {e.key: self.value(fields[e.key].annotation, _many(fields[e.key]), e.value) for e in known}
+        values = {e.key: self.value(fields[e.key].annotation, is_many(fields[e.key]), e.value) for e in known}
         unknown = [entry for entry in node.entries if entry.key not in fields]
         for fault, meant in words.unknown_keys(cls, unknown, values):
             self.faults.append(fault)
@@ -182,25 +182,27 @@ def _owner(loc: tuple[int | str, ...]) -> tuple[Any, ...]:
     return (str(loc[0]), *(step for step in loc[1:2] if isinstance(step, int))) if loc else ("",)
 
 
-def _many(field: FieldInfo) -> bool:
+def is_many(field: FieldInfo) -> bool:
+    """Whether a list key may be given as its one item."""
     return any(isinstance(mark, OneOrMany) for mark in field.metadata)
 
 
-def _without_none(annotation: Any) -> tuple[Any, bool]:
+def without_none(annotation: Any) -> tuple[Any, bool]:
     """The annotation without `| None`, and whether it had one; `Annotated` is opened on the way."""
     if typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
         optional = len(kinds) < len(typing.get_args(annotation))
-        return (_without_none(kinds[0])[0] if len(kinds) == 1 else annotation), optional
+        return (without_none(kinds[0])[0] if len(kinds) == 1 else annotation), optional
     return annotation, False
 
 
-def _settings_class(kind: Any) -> type[Settings] | None:
+def settings_class(kind: Any) -> type[Settings] | None:
+    """`kind` where it is a class of settings."""
     return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
 
 
-def _takes_none(kind: Any) -> bool:
+def takes_none(kind: Any) -> bool:
     """Whether `none` is itself one of the choices."""
     return isinstance(kind, type) and issubclass(kind, Choice) and "none" in kind.names()

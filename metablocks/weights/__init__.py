@@ -9,6 +9,7 @@ weights = convert(checkpoint, publisher, plan, model.state_dict())
 from metablocks.weights.checkpoint import Checkpoint, checkpoint_of
 from metablocks.weights.convert import Converted, convert
 from metablocks.weights.files import load_file
+from metablocks.weights.locate import locate
 from metablocks.weights.publishers import PUBLISHERS, recognise
 from metablocks.weights.rules import Publisher, Rule
 from metablocks.weights.settings import contradictions
@@ -23,5 +24,6 @@ __all__ = [
     "contradictions",
     "convert",
     "load_file",
+    "locate",
     "recognise",
 ]

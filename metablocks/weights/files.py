@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import zipfile
-from pathlib import Path
 
 from metablocks.core.errors import Fault, InputError, StoreError
 from metablocks.core.text import printable
 from metablocks.weights.checkpoint import Checkpoint
 from metablocks.weights.formats import UnreadableError, read_npz, read_safetensors
+from metablocks.weights.locate import locate
 from metablocks.weights.torch_file import read_torch
 
 LFS = b"version https://git-lfs"
@@ -26,8 +26,11 @@ OTHERS = {
 
 
 def load_file(path: str | os.PathLike[str]) -> Checkpoint:
-    """The checkpoint in a file, whatever its suffix. Raises `InputError`, `StoreError` where it cannot be read."""
-    name = os.fspath(path)
+    """The checkpoint in a file, whatever its suffix, in a folder or on the hub.
+
+    Raises `InputError`, `StoreError` where it cannot be read, `MissingError` where the hub cannot be reached.
+    """
+    name = locate(path)
     shown = printable(name, limit=200)
     try:
         return _read(name, _head(name))
@@ -41,9 +44,7 @@ def load_file(path: str | os.PathLike[str]) -> Checkpoint:
 
 def _head(name: str) -> bytes:
     if "\0" in name or not stat.S_ISREG(os.stat(name).st_mode):  # opening a pipe would wait for its writer
-        raise UnreadableError(
-            "is a folder" if Path(name).is_dir() else "is not a regular file", "give a file with weights"
-        )
+        raise UnreadableError("is not a regular file", "give a file with weights")
     with open(name, "rb") as file:
         return file.read(1024)
 

@@ -206,7 +206,7 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path):
 
 def test_a_path_that_is_no_file_is_told_as_what_it_is(tmp_path):
     assert "there is no file" in refused(tmp_path / "missing.pth")
-    assert "is a folder" in refused(tmp_path)
+    assert "holds no weights" in refused(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     assert "is not a regular file" in refused(tmp_path / "pipe")
 

@@ -1,0 +1,173 @@
+"""What a checkpoint is: whose names it has, which shipped network it fits, and what does not fit."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+from metablocks.core.errors import InputError, SpecError
+from metablocks.core.saved import saved_spec
+from metablocks.core.shipped import shipped_names
+from metablocks.nets import assemble
+from metablocks.plan import Plan, plan
+from metablocks.spec import Spec, read
+from metablocks.weights import Checkpoint, Publisher, contradictions, load_file, locate, recognise
+from metablocks.weights.match import Matching, match
+from metablocks.weights.publishers import OWN
+
+HEAD = "head.fc.weight"
+TABLE = "encoder.embedding.position.table"
+CLOSE = 0.5  # share of the tensors that must be in place for a network to be called near
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A shipped network beside a checkpoint. Names are the checkpoint's, `missing` are ours."""
+
+    spec: Spec
+    plan: Plan
+    placed: int
+    left_over: tuple[str, ...]
+    missing: tuple[str, ...]
+    misshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    """Name, shape in the checkpoint, shape in the network."""
+    edits: tuple[str, ...] = ()
+    """What gives the network the checkpoint's size; what its publisher implies is in the spec as well."""
+
+    @property
+    def wrong(self) -> int:
+        return len(self.left_over) + len(self.missing) + len(self.misshaped)
+
+    @property
+    def headless(self) -> bool:
+        """Whether only the last layer is missing."""
+        return self.wrong == len(self.missing) > 0 and all(name.startswith("head.fc.") for name in self.missing)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A checkpoint by what is in it. `fits` are those that fit best, or nearly, best first."""
+
+    name: str
+    publisher: str
+    tensors: int
+    values: int
+    dtypes: dict[str, int]
+    """Type of number to how many tensors are of it."""
+    fits: tuple[Fit, ...]
+    not_finite: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def identify(path: str | os.PathLike[str]) -> Identity:
+    """What the checkpoint in a file is. Raises `InputError` where it cannot be read or nobody's rules fit."""
+    path = locate(path)
+    checkpoint = load_file(path)
+    publisher = recognise(checkpoint.tensors)
+    tensors = checkpoint.tensors
+    dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values())
+    inside = publisher.name == OWN.name and saved_spec(path)
+    fits = [_fit(checkpoint.tensors, publisher, read(path))] if inside else _best(checkpoint, publisher)
+    return Identity(
+        checkpoint.name,
+        publisher.name,
+        len(tensors),
+        sum(tensor.numel() for tensor in tensors.values()),
+        dict(dtypes.most_common()),
+        tuple(fits),
+        {name: count for name, tensor in tensors.items() if (count := _not_finite(tensor))},
+        checkpoint.notes,
+    )
+
+
+def _not_finite(tensor: Tensor) -> int:
+    if not tensor.is_floating_point() or tensor.is_meta:
+        return 0
+    return int(tensor.numel() - torch.isfinite(tensor.float() if tensor.itemsize == 1 else tensor).sum())
+
+
+def _best(checkpoint: Checkpoint, publisher: Publisher) -> list[Fit]:
+    found = sorted(_candidates(checkpoint.tensors, publisher), key=lambda fit: (fit.wrong, len(fit.edits)))
+    if not found or found[0].placed < CLOSE * len(checkpoint.tensors):
+        return []
+    best = found[0]
+    return [fit for fit in found if (fit.wrong, len(fit.edits)) == (best.wrong, len(best.edits))]
+
+
+def _candidates(tensors: Mapping[str, Tensor], publisher: Publisher) -> Iterator[Fit]:
+    """The shipped networks of the publisher's kind and the checkpoint's depth, each at the checkpoint's size."""
+    for name in shipped_names():
+        spec = read(name)
+        try:
+            implied = contradictions(publisher, spec.resolved())
+        except InputError:  # another kind of network
+            continue
+        try:
+            spec = read(name, implied)
+            fit = _shaped(tensors, publisher, spec)
+        except SpecError:  # no network has these settings and sizes
+            continue
+        if fit is not None:
+            yield fit
+
+
+def _shaped(tensors: Mapping[str, Tensor], publisher: Publisher, spec: Spec) -> Fit | None:
+    """The fit at the checkpoint's number of classes and resolution; None where the networks are of other depth."""
+    planned = plan(spec)
+    if not _as_deep(tensors, publisher, planned):
+        return None
+    first = _fit(tensors, publisher, spec, planned)
+    edits = _resized(first)
+    if not edits:
+        return first
+    return replace(_fit(tensors, publisher, read(spec.name, [*spec.edits, *edits])), edits=tuple(edits))
+
+
+def _as_deep(tensors: Mapping[str, Tensor], publisher: Publisher, planned: Plan) -> bool:
+    """Whether the checkpoint has the blocks of every stage, and none behind them. Cheap: no network is made."""
+    rules = publisher.rules_for(planned)
+    ours = [name for theirs in tensors for rule in rules if (name := rule.forward(theirs))]
+    for index, stage in enumerate(planned.stages):
+        last, next = (f"encoder.stages.{index}.blocks.{len(stage.blocks) - back}." for back in (1, 0))
+        if any(name.startswith(next) for name in ours) or not any(name.startswith(last) for name in ours):
+            return False
+    return True
+
+
+def _fit(tensors: Mapping[str, Tensor], publisher: Publisher, spec: Spec, planned: Plan | None = None) -> Fit:
+    planned = planned or plan(spec)
+    with torch.device("meta"):
+        wanted = assemble(planned).state_dict()
+    found: Matching = match(tensors, publisher, planned, wanted)
+    wrong = [item for item in found.matches if item.tensor.shape != item.wanted.shape]
+    misshaped = [(item.ours, tuple(item.tensor.shape), tuple(item.wanted.shape)) for item in wrong]
+    placed = len(found.matches) - len(wrong) + found.recomputed
+    return Fit(spec, planned, placed, found.left_over, found.missing, tuple(misshaped))
+
+
+def _resized(fit: Fit) -> list[str]:
+    """Edits that give a network the checkpoint's number of classes and its positions."""
+    edits = []
+    for name, theirs, ours in fit.misshaped:
+        if name == HEAD and theirs[1:] == ours[1:]:
+            edits.append(f"classes={theirs[0]}")
+        elif name == TABLE and len(theirs) == 3 and theirs[2] == ours[2]:
+            edits += _pixels(fit.plan, theirs[1] - ours[1])
+    return edits
+
+
+def _pixels(planned: Plan, more: int) -> list[str]:
+    """The image of a position table with so many more rows, where that is a square."""
+    grid, image = planned.encoder.embedding.grid, planned.encoder.stem.image
+    rows = grid.height * grid.width + more
+    side = isqrt(max(0, rows))
+    if side == 0 or side * side != rows:
+        return []
+    height, width = side * image[0] // grid.height, side * image[1] // grid.width
+    return [f"image.size={height}" if height == width else f"image.size=[{height}, {width}]"]
