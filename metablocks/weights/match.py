@@ -48,7 +48,8 @@ def match(tensors: Mapping[str, Tensor], publisher: Publisher, plan: Plan, wante
             left_over.append(theirs)
             continue
         shaped = rule.transform(tensor) if rule.transform else tensor
-        size = extent(plan, ours) if rule.resample else None
+        numbers = shaped.is_floating_point() and not shaped.is_meta
+        size = extent(plan, ours) if rule.resample and numbers else None
         made = rule.resample(shaped, size) if rule.resample and size else shaped
         matches[ours] = Match(theirs, ours, made, wanted[ours], made is not shaped)
     found = tuple(matches[name] for name in wanted if name in matches)
