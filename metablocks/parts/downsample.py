@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -38,11 +39,13 @@ class Downsample(Choice, kind="downsample"):
 class PatchMerging(Downsample, name="patch_merging"):
     norm: Norm = Field(LayerNorm(), description="over the four patches side by side, 4C")
     norm_after: Norm = Field(NoNorm(), description="after the reduction")
+    pad: bool | None = Field(None, description="whether an odd grid gets a row or column of zeros (default no)")
 
     def grid(self, grid: Grid) -> Grid:
-        if grid.height % 2 or grid.width % 2:
-            raise GridMisfit(f"patch_merging cannot halve a {grid.height} x {grid.width} grid")
-        return Grid(grid.height // 2, grid.width // 2)
+        if not self.pad and (grid.height % 2 or grid.width % 2):
+            wrong = f"patch_merging cannot halve a {grid.height} x {grid.width} grid"
+            raise GridMisfit(wrong, "`{patch_merging: {pad: true}}` would fill it up")
+        return Grid(-(-grid.height // 2), -(-grid.width // 2))
 
     def norms(self, dims: tuple[int, int]) -> list[tuple[str, Norm, int]]:
         return [("norm", self.norm, 4 * dims[0]), ("norm_after", self.norm_after, dims[1])]
@@ -82,7 +85,10 @@ class Merging(nn.Module):
         self.norm_after = settings.norm_after.build(dims[1])
 
     def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
-        x = image(x, grid or self.grid)
+        grid = grid or self.grid
+        x = image(x, grid)
+        if grid.height % 2 or grid.width % 2:
+            x = F.pad(x, (0, 0, 0, grid.width % 2, 0, grid.height % 2))
         squares = [x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]]
         return self.norm_after(self.reduction(self.norm(torch.cat(squares, -1).flatten(1, 2))))
 

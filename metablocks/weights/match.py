@@ -51,7 +51,8 @@ def match(tensors: Mapping[str, Tensor], publisher: Publisher, plan: Plan, wante
             continue
         shaped = rule.transform(tensor) if rule.transform else tensor
         if rule.piece is None:
-            size = window(plan, ours) if rule.resample else None
+            numbers = shaped.is_floating_point() and not shaped.is_meta
+            size = window(plan, ours) if rule.resample and numbers else None
             made = rule.resample(shaped, size) if rule.resample and size else shaped
             matches[ours] = Match(theirs, ours, made, wanted[ours], made is not shaped)
             continue

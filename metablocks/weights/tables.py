@@ -31,8 +31,8 @@ def window(plan: Plan, ours: str) -> Pair | None:
 
 def bicubic_offsets(table: Tensor, window: Pair) -> Tensor:
     """(rows, heads) of a square window to the rows of `window`, as Microsoft does."""
-    side, wanted = _side(table.shape[0]), _offsets(window)
-    if table.ndim != 2 or not side or table.shape[0] == wanted[0] * wanted[1]:
+    side, wanted = _side(table, 2), _offsets(window)
+    if side % 2 == 0 or table.shape[0] == wanted[0] * wanted[1]:
         return table
     image = table.T.unflatten(1, (side, side))[None]
     return _bicubic(image, wanted)[0].flatten(1).T
@@ -40,16 +40,17 @@ def bicubic_offsets(table: Tensor, window: Pair) -> Tensor:
 
 def geometric_offsets(table: Tensor, window: Pair) -> Tensor:
     """(rows, heads) of a square window to the rows of `window`, as timm does."""
-    side, wanted = _side(table.shape[0]), _offsets(window)
-    if table.ndim != 2 or not side or wanted == (side, side):
+    side, wanted = _side(table, 2), _offsets(window)
+    if side % 2 == 0 or wanted == (side, side):
         return table
     image = table.float().unflatten(0, (side, side))
     down, right = (_linear(_growing(side, length), length) for length in wanted)
     return torch.einsum("Hh,hwc,Ww->HWc", down, image, right).flatten(0, 1).to(table.dtype)
 
 
-def _side(rows: int) -> int:
-    """The side of a square of so many rows, 0 where there is none."""
+def _side(table: Tensor, ndim: int) -> int:
+    """The side of the square that a table of `ndim` axes has a row for each place of; 0 where there is none."""
+    rows = table.shape[-2] if table.ndim == ndim else 0
     return isqrt(rows) if isqrt(rows) ** 2 == rows else 0
 
 
@@ -59,7 +60,7 @@ def _offsets(window: Pair) -> Pair:
 
 
 def _bicubic(image: Tensor, size: Pair) -> Tensor:
-    exact = image.to(torch.promote_types(image.dtype, torch.float32))
+    exact = image if image.dtype == torch.float64 else image.float()
     return F.interpolate(exact, size, mode="bicubic", align_corners=False).to(image.dtype)
 
 

@@ -137,6 +137,14 @@ def test_a_table_that_is_of_no_square_window_is_told(cases):
     assert "help: tables are resampled from square windows alone, and for the same heads" in told
 
 
+@pytest.mark.parametrize("kind", ["int8", "meta"])
+def test_a_table_without_numbers_is_not_resampled_but_told(cases, kind):
+    swin = cases["timm_swin"]
+    name = "layers.0.blocks.0.attn.relative_position_bias_table"
+    table = torch.ones(9, 2).to("meta" if kind == "meta" else torch.int8)
+    assert "instead of floating-point numbers: `layers.0.blocks.0" in refused(swin.state() | {name: table}, swin.spec)
+
+
 def test_another_width_is_told_as_a_table_of_shapes(vit, state):
     told = refused(state, vit.edited("stages.0.dim=64"))
     assert "error: 31 tensors have another shape in state dict than in this network:" in told

@@ -60,6 +60,12 @@ def test_rows_and_columns_are_not_mixed_up():
         torch.testing.assert_close(image, image[:, :1].expand(-1, 5))
 
 
+@pytest.mark.parametrize("table", [torch.ones(()), torch.ones(4, 2), torch.ones(0, 2), torch.ones(2, 49, 2)])
+def test_what_is_no_table_of_offsets_stays_as_it_is(table):
+    assert geometric_offsets(table, (3, 3)) is table
+    assert bicubic_offsets(table, (3, 3)) is table
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_the_precision_of_a_table_is_kept(kind):
     table = torch.randn(49, 3).to(kind)
