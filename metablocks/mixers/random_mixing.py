@@ -1,7 +1,8 @@
 """Mixing by a random matrix that is never trained, for a fixed number of tokens N: RandFormer, in its last stages.
 
-Yu et al. 2022, arXiv:2210.13452, section 2. Tokens (B, N, C) to (B, N, C). The rows of the matrix are softmaxes, so each
-token becomes a fixed mean of all. The matrix is a parameter without a gradient: it counts as one, and it is saved.
+Yu et al. 2022, arXiv:2210.13452, section 2. Tokens (B, N, C) to (B, N, C). The rows of the matrix are softmaxes, so
+that each token becomes a fixed mean of all. The matrix is a parameter without a gradient: it counts as one, and it is
+saved.
 """
 
 from __future__ import annotations
