@@ -10,7 +10,7 @@ Letters: B batch, N tokens, C width, G groups of n windows, L tokens of a window
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import split_heads
 from metablocks.core.settings import Pair
-from metablocks.parts.windowed import WindowedAttention, WindowSettings
+from metablocks.parts.windowed import Layout, WindowedAttention, Windowing, WindowSettings
 from metablocks.parts.windows import log_offsets
 
 HIDDEN = 512  # width of the bias network, in the released code
@@ -38,6 +38,7 @@ class Sizes:
     shift: tuple[int, int]
     padding: tuple[int, int]
     grid: tuple[int, int]
+    windowing: Windowing = field(repr=False)
     qkv_bias: bool
     proj_bias: bool
 
@@ -51,11 +52,11 @@ class Settings(WindowSettings):
 
     def resolve(self, dim: int, grid: Grid) -> Sizes:
         heads, head_dim = split_heads(dim, self.heads, self.head_dim)
-        fit = self.fit(grid)
+        fit = self.windowing.on(grid)
         trained = self.pretrained_window or fit.window
         size = (grid.height, grid.width)
-        biases = self.qkv_bias, self.proj_bias
-        return Sizes(dim, heads, head_dim, fit.window, trained, fit.shift, fit.padding, size, *biases)
+        rest = self.windowing, self.qkv_bias, self.proj_bias
+        return Sizes(dim, heads, head_dim, fit.window, trained, fit.shift, fit.padding, size, *rest)
 
 
 class CosineWindowAttention(WindowedAttention):
@@ -83,14 +84,14 @@ class CosineWindowAttention(WindowedAttention):
             if bias is not None:
                 nn.init.zeros_(bias)
 
-    def attend(self, windows: Tensor) -> Tensor:
+    def attend(self, windows: Tensor, layout: Layout) -> Tensor:
         query, key, value = self.packed(F.linear(windows, self.qkv.weight, self._bias()))
         factor = self.logit_scale.clamp(max=LOGIT_LIMIT).exp()
         # the temperature goes into the query, which is smaller than the scores; heads repeat for each folded window
         query = F.normalize(query, dim=-1) * factor.repeat(windows.shape[1], 1, 1)
         table = BIAS_RANGE * self.bias_net(self.offsets).sigmoid()
-        bias = table[self.index].permute(2, 0, 1)
-        return self.weighted((query, F.normalize(key, dim=-1), value), bias, 1.0)
+        bias = table[layout.index].permute(2, 0, 1)
+        return self.weighted((query, F.normalize(key, dim=-1), value), bias, 1.0, layout.mask)
 
     def _bias(self) -> Tensor | None:
         """Of the packed projection: none for the key, whose bias would not cancel under the cosine."""

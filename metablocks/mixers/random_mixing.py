@@ -1,7 +1,8 @@
 """Mixing by a random matrix that is never trained, for a fixed number of tokens N: RandFormer, in its last stages.
 
 Yu et al. 2022, arXiv:2210.13452, section 2. Tokens (B, N, C) to (B, N, C). The rows of the matrix are softmaxes, so
-each token becomes a fixed mean of all. The matrix is a parameter without a gradient: it counts as one, and it is saved.
+that each token becomes a fixed mean of all. The matrix is a parameter without a gradient: it counts as one, and it is
+saved.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class RandomMixing(Mixer):
     def reset_parameters(self) -> None:
         """Each row the softmax of uniform numbers from 0 to 1."""
         self.matrix.copy_(torch.rand_like(self.matrix).softmax(-1))
+
+    def admit(self, grid: Grid) -> None:
+        if grid.tokens != self.sizes.tokens:
+            raise GridMisfit(f"random_mixing has a matrix for {self.sizes.tokens} tokens and cannot mix {grid.tokens}")
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         return torch.bmm(self.matrix.expand(x.shape[0], -1, -1), x)

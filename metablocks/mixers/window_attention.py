@@ -9,7 +9,7 @@ Letters: B batch, N = H W tokens, C width, n windows of an image, L tokens of a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from pydantic import Field
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import split_heads
 from metablocks.core.settings import Positive
-from metablocks.parts.windowed import WindowedAttention, WindowSettings
+from metablocks.parts.windowed import Layout, WindowedAttention, Windowing, WindowSettings
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Sizes:
     shift: tuple[int, int]
     padding: tuple[int, int]
     grid: tuple[int, int]
+    windowing: Windowing = field(repr=False)
     qkv_bias: bool
     proj_bias: bool
     scale: float
@@ -42,11 +43,21 @@ class Settings(WindowSettings):
 
     def resolve(self, dim: int, grid: Grid) -> Sizes:
         heads, head_dim = split_heads(dim, self.heads, self.head_dim)
-        fit = self.fit(grid)
+        fit = self.windowing.on(grid)
         size = (grid.height, grid.width)
         scale = self.scale or head_dim**-0.5
         return Sizes(
-            dim, heads, head_dim, fit.window, fit.shift, fit.padding, size, self.qkv_bias, self.proj_bias, scale
+            dim,
+            heads,
+            head_dim,
+            fit.window,
+            fit.shift,
+            fit.padding,
+            size,
+            self.windowing,
+            self.qkv_bias,
+            self.proj_bias,
+            scale,
         )
 
 
@@ -67,6 +78,6 @@ class WindowAttention(WindowedAttention):
         """The bias table as in the original: truncated normal, deviation 0.02."""
         nn.init.trunc_normal_(self.bias_table, std=0.02)
 
-    def attend(self, windows: Tensor) -> Tensor:
-        bias = self.bias_table[self.index].permute(2, 0, 1)
-        return self.weighted(self.packed(self.qkv(windows)), bias, self.sizes.scale)
+    def attend(self, windows: Tensor, layout: Layout) -> Tensor:
+        bias = self.bias_table[layout.index].permute(2, 0, 1)
+        return self.weighted(self.packed(self.qkv(windows)), bias, self.sizes.scale, layout.mask)

@@ -8,7 +8,7 @@ Letters: B batch, N = H W tokens, C width, n windows of an image, L tokens of a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Mixer, split_heads
-from metablocks.parts.windowed import WindowSettings
+from metablocks.core.mixer import GridMisfit, Mixer, split_heads
+from metablocks.core.text import side
+from metablocks.parts.windowed import Windowing, WindowSettings
 from metablocks.parts.windows import framed_order, token_order
 
 
@@ -29,6 +30,7 @@ class Sizes:
     shift: tuple[int, int]
     padding: tuple[int, int]
     grid: tuple[int, int]
+    windowing: Windowing = field(repr=False)
     bias: bool
 
 
@@ -37,9 +39,9 @@ class Settings(WindowSettings):
 
     def resolve(self, dim: int, grid: Grid) -> Sizes:
         heads, head_dim = split_heads(dim, self.heads, self.head_dim)
-        fit = self.fit(grid)
+        fit = self.windowing.on(grid)
         size = (grid.height, grid.width)
-        return Sizes(heads, head_dim, fit.window, fit.shift, fit.padding, size, self.bias)
+        return Sizes(heads, head_dim, fit.window, fit.shift, fit.padding, size, self.windowing, self.bias)
 
 
 class WindowMlp(Mixer):
@@ -57,12 +59,19 @@ class WindowMlp(Mixer):
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", token_order(order, sizes.grid[0] * sizes.grid[1]), persistent=False)
 
+    def admit(self, grid: Grid) -> None:
+        window = self.sizes.windowing.on(grid).window
+        if window != self.sizes.window:
+            wrong = f"window_mlp has weights for a window of {side(self.sizes.window)}, which is cut to {side(window)}"
+            raise GridMisfit(wrong)
+
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         heads, length = self.weight.shape[:2]
+        framed, order, back = self._on(grid, x.device)
         # (B, n L, C) to (h, L, B n d): one product a head, whatever the number of images and windows
-        if any(self.sizes.shift) or any(self.sizes.padding):
+        if framed:
             x = F.pad(x, (0, 0, 0, 1))  # the row of zeros that stands for frame and padding
-        windows = x.index_select(1, self.order)
+        windows = x.index_select(1, order)
         split = windows.view(x.shape[0], -1, length, heads, self.sizes.head_dim).permute(3, 2, 0, 1, 4)
         tokens = split.flatten(2)
         if self.bias is None:
@@ -70,4 +79,13 @@ class WindowMlp(Mixer):
         else:
             mixed = torch.baddbmm(self.bias.view(heads, length, 1), self.weight, tokens)
         merged = mixed.view(split.shape).permute(2, 3, 1, 0, 4)
-        return merged.reshape(x.shape[0], -1, x.shape[2]).index_select(1, self.back)
+        return merged.reshape(x.shape[0], -1, x.shape[2]).index_select(1, back)
+
+    def _on(self, grid: Grid, device: torch.device) -> tuple[bool, Tensor, Tensor]:
+        """Whether windows on a grid reach past it, and where tokens stand: as was planned, or anew."""
+        size, sizes = (grid.height, grid.width), self.sizes
+        if size == sizes.grid:
+            return any(sizes.shift) or any(sizes.padding), self.order, self.back
+        fit = sizes.windowing.on(grid)
+        order = framed_order(size, fit.window, fit.shift, device)
+        return any(fit.shift) or any(fit.padding), order, token_order(order, size[0] * size[1])

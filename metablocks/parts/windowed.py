@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -29,6 +30,41 @@ class Fit:
     window: tuple[int, int]
     shift: tuple[int, int]
     padding: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """How a mixer lays windows over a grid, whichever it is given."""
+
+    window: tuple[int, int]
+    shift: Literal["half"] | tuple[int, int]
+    pad: bool
+    cut: Literal["axis", "square"] | None
+
+    def on(self, grid: Grid) -> Fit:
+        """The window on `grid`; raises `GridMisfit` where it does not tile it."""
+        size = (grid.height, grid.width)
+        window, whole = self._cut(size)
+        if window[0] * window[1] > MAX_WINDOW:
+            wrong = f"a window of {side(window)} is {window[0] * window[1]:,} tokens, and each pair of them has a score"
+            raise GridMisfit(wrong, f"at most {MAX_WINDOW:,} tokens", "window", self._tiling(size))
+        missing = padding(size, window)
+        if any(missing) and not self.pad:
+            wrong = f"a window of {side(window)} does not tile a {grid.height} x {grid.width} grid"
+            raise GridMisfit(wrong, "", "window", [*self._tiling(size), ("pad", True)], "tiles every stage")
+        steps = (window[0] // 2, window[1] // 2) if self.shift == "half" else self.shift
+        return Fit(window, (0 if whole[0] else steps[0], 0 if whole[1] else steps[1]), missing)
+
+    def _cut(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[bool, bool]]:
+        """The window that a grid of `size` leaves, and along which axes nothing is shifted."""
+        whole = size[0] <= self.window[0], size[1] <= self.window[1]
+        if self.cut == "square" and any(whole):
+            return (min(size), min(size)), (True, True)
+        return (min(self.window[0], size[0]), min(self.window[1], size[1])), whole
+
+    def _tiling(self, size: tuple[int, int]) -> list[tuple[str, int]]:
+        """Windows that tile the grid, nearest to this one first."""
+        return near("window", max(self.window), *size)
 
 
 class WindowSettings(MixerSettings):
@@ -59,36 +95,39 @@ class WindowSettings(MixerSettings):
             raise fault(wrong, "use `shift: half`, or a smaller one", "shift")
         return self
 
-    def fit(self, grid: Grid) -> Fit:
-        """The window on `grid`; raises `GridMisfit` where it does not tile it."""
-        size = (grid.height, grid.width)
-        window, whole = self._cut(size)
-        if window[0] * window[1] > MAX_WINDOW:
-            wrong = f"a window of {side(window)} is {window[0] * window[1]:,} tokens, and each pair of them has a score"
-            raise GridMisfit(wrong, f"at most {MAX_WINDOW:,} tokens", "window", self._tiling(size))
-        missing = padding(size, window)
-        if any(missing) and not self.pad:
-            wrong = f"a window of {side(window)} does not tile a {grid.height} x {grid.width} grid"
-            raise GridMisfit(wrong, "", "window", [*self._tiling(size), ("pad", True)], "tiles every stage")
-        steps = (window[0] // 2, window[1] // 2) if self.shift == "half" else self.shift
-        return Fit(window, (0 if whole[0] else steps[0], 0 if whole[1] else steps[1]), missing)
+    @property
+    def windowing(self) -> Windowing:
+        """The keys that say how windows lie."""
+        return Windowing(self.window, self.shift, self.pad, self.cut)
 
-    def _cut(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[bool, bool]]:
-        """The window that a grid of `size` leaves, and along which axes nothing is shifted."""
-        whole = size[0] <= self.window[0], size[1] <= self.window[1]
-        if self.cut == "square" and any(whole):
-            return (min(size), min(size)), (True, True)
-        return (min(self.window[0], size[0]), min(self.window[1], size[1])), whole
 
-    def _tiling(self, size: tuple[int, int]) -> list[tuple[str, int]]:
-        """Windows that tile the grid, nearest to this one first."""
-        return near("window", max(self.window), *size)
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a grid stand in its windows."""
+
+    order: Tensor
+    """(n L) tokens in the order of windows."""
+    back: Tensor
+    """(N) where each token stands there."""
+    index: Tensor
+    """(L, L) the row of each pair of tokens in a table of offsets."""
+    mask: Tensor | None
+    """(n, L, L) what is added to the scores of shifted windows."""
+
+
+def layout(fit: Fit, grid: Grid, table: tuple[int, int], device: torch.device | str = "cpu") -> Layout:
+    """Windows on a grid, for a table of the offsets in a window of the size `table`."""
+    size = (grid.height, grid.width)
+    order = window_order(size, fit.window, fit.shift, device)
+    mask = shift_mask(size, fit.window, fit.shift, device) if any(fit.shift) else None
+    return Layout(order, token_order(order, size[0] * size[1]), relative_index(fit.window, table, device), mask)
 
 
 class WindowedAttention(Mixer):
     """Attention in windows: tokens (B, N, C) to (B, N, C). `attend` is what one of its kinds does in a window.
 
-    `sizes` has dim, heads, head_dim, window, shift, padding, grid, and the two biases.
+    `sizes` has heads, head_dim, grid, window as the grid cuts it, shift, padding, and the windowing that these follow
+    from: on another grid they are found anew. The tables are of the window that was planned.
     """
 
     qkv: nn.Linear
@@ -100,25 +139,29 @@ class WindowedAttention(Mixer):
 
     def __init__(self, sizes: Any) -> None:
         super().__init__(sizes)
-        order = window_order(sizes.grid, sizes.window, sizes.shift)
-        mask = shift_mask(sizes.grid, sizes.window, sizes.shift) if any(sizes.shift) else None
-        self.register_buffer("order", order, persistent=False)
-        self.register_buffer("back", token_order(order, sizes.grid[0] * sizes.grid[1]), persistent=False)
-        self.register_buffer("index", relative_index(sizes.window), persistent=False)
-        self.register_buffer("mask", mask, persistent=False)
+        self.fit = Fit(sizes.window, sizes.shift, sizes.padding)
+        for name, table in vars(layout(self.fit, Grid(*sizes.grid), sizes.window)).items():
+            self.register_buffer(name, table, persistent=False)
 
-    def attend(self, windows: Tensor) -> Tensor:
+    def attend(self, windows: Tensor, layout: Layout) -> Tensor:
         """(G, n, L, C) to the same shape, for G groups of n windows."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # noqa: ARG002
-        if any(self.sizes.padding):
+    def admit(self, grid: Grid) -> None:
+        window, planned = self.sizes.windowing.on(grid).window, self.sizes.window
+        if window[0] > planned[0] or window[1] > planned[1]:
+            wrong = f"there are weights for a window of {side(planned)}, and on a {grid} grid it is {side(window)}"
+            raise GridMisfit(wrong)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        fit, laid = self._on(grid, x.device)
+        if any(fit.padding):
             x = F.pad(x, (0, 0, 0, 1))  # the row of zeros that stands for all padding
         # windows of one image that differ in their mask are folded into the heads, so that no mask is copied for images
-        count, length = (1, self.index.shape[0]) if self.mask is None else self.mask.shape[:2]
-        windows = x.index_select(1, self.order).view(-1, count, length, x.shape[2])
-        mixed = self.attend(windows).reshape(x.shape[0], -1, x.shape[2])
-        return self.proj(mixed).index_select(1, self.back)
+        count, length = (1, laid.index.shape[0]) if laid.mask is None else laid.mask.shape[:2]
+        windows = x.index_select(1, laid.order).view(-1, count, length, x.shape[2])
+        mixed = self.attend(windows, laid).reshape(x.shape[0], -1, x.shape[2])
+        return self.proj(mixed).index_select(1, laid.back)
 
     def packed(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value, each (G, n heads, L, d), from their packed projection (G, n, L, 3 heads d)."""
@@ -126,9 +169,18 @@ class WindowedAttention(Mixer):
         query, key, value = packed.flatten(2, 3).unbind(0)
         return query, key, value
 
-    def weighted(self, packed: tuple[Tensor, Tensor, Tensor], bias: Tensor, scale: float) -> Tensor:
+    def weighted(
+        self, packed: tuple[Tensor, Tensor, Tensor], bias: Tensor, scale: float, mask: Tensor | None
+    ) -> Tensor:
         """softmax(q k^T scale + bias) v as (G, n, L, C), from a bias (heads, L, L) of every window."""
-        if self.mask is not None:
-            bias = (bias + self.mask[:, None].to(bias.dtype)).flatten(0, 1)
+        if mask is not None:
+            bias = (bias + mask[:, None].to(bias.dtype)).flatten(0, 1)
         mixed = F.scaled_dot_product_attention(*packed, attn_mask=bias[None], scale=scale)
         return mixed.unflatten(1, (-1, self.sizes.heads)).transpose(2, 3).flatten(3)
+
+    def _on(self, grid: Grid, device: torch.device) -> tuple[Fit, Layout]:
+        """Windows on a grid: those that were planned, or new ones."""
+        if (grid.height, grid.width) == self.sizes.grid:
+            return self.fit, Layout(self.order, self.back, self.index, self.mask)
+        fit = self.sizes.windowing.on(grid)
+        return fit, layout(fit, grid, self.sizes.window, device)

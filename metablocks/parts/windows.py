@@ -13,21 +13,24 @@ SEPARATE = -100.0
 """Added to the score of two tokens that a shift brought into one window; the value of the original."""
 
 Pair = tuple[int, int]
+Device = torch.device | str
 
 
-def window_order(size: Pair, window: Pair, shift: Pair) -> Tensor:
+def window_order(size: Pair, window: Pair, shift: Pair, device: Device = "cpu") -> Tensor:
     """(n L) tokens of an H x W grid in the order of its windows, row by row, after a cyclic shift up and left.
 
     Where windows reach past the grid stands H W, the number of a row of zeros behind the tokens: as the original
     does, the map is shifted first and padded then.
     """
-    tokens = torch.arange(size[0] * size[1], device="cpu").view(size).roll((-shift[0], -shift[1]), (0, 1))
+    tokens = torch.arange(size[0] * size[1], device=device).view(size)
+    if any(shift):
+        tokens = tokens.roll((-shift[0], -shift[1]), (0, 1))
     bottom, right = padding(size, window)
     padded = torch.nn.functional.pad(tokens, (0, right, 0, bottom), value=tokens.numel())
     return _windows(padded, window).flatten()
 
 
-def framed_order(size: Pair, window: Pair, shift: Pair) -> Tensor:
+def framed_order(size: Pair, window: Pair, shift: Pair, device: Device = "cpu") -> Tensor:
     """(n L) tokens in the order of windows that a frame of padding shifts, where `shift` is not 0: nothing is rolled.
 
     Above stand h - shift rows, left w - shift columns, and what is missing to whole windows follows below and right.
@@ -35,15 +38,15 @@ def framed_order(size: Pair, window: Pair, shift: Pair) -> Tensor:
     """
     before = [length - step if step else 0 for length, step in zip(window, shift, strict=True)]
     bottom, right = padding((size[0] + before[0], size[1] + before[1]), window)
-    tokens = torch.arange(size[0] * size[1], device="cpu").view(size)
+    tokens = torch.arange(size[0] * size[1], device=device).view(size)
     framed = torch.nn.functional.pad(tokens, (before[1], right, before[0], bottom), value=tokens.numel())
     return _windows(framed, window).flatten()
 
 
 def token_order(order: Tensor, tokens: int) -> Tensor:
     """(H W) where each token stands in `order`: the inverse of `window_order`, which leaves padding behind."""
-    places = torch.empty(tokens + 1, dtype=order.dtype, device="cpu")
-    places[order] = torch.arange(order.numel(), device="cpu")
+    places = torch.empty(tokens + 1, dtype=order.dtype, device=order.device)
+    places[order] = torch.arange(order.numel(), device=order.device)
     return places[:tokens]
 
 
@@ -52,13 +55,17 @@ def padding(size: Pair, window: Pair) -> Pair:
     return -size[0] % window[0], -size[1] % window[1]
 
 
-def relative_index(window: Pair) -> Tensor:
-    """(L, L) rows of the bias table, query minus key: its rows are the (2h - 1)(2w - 1) offsets, row by row."""
-    rows, columns = torch.meshgrid(*(torch.arange(side, device="cpu") for side in window), indexing="ij")
+def relative_index(window: Pair, table: Pair | None = None, device: Device = "cpu") -> Tensor:
+    """(L, L) rows of the bias table, query minus key: its rows are the (2h - 1)(2w - 1) offsets, row by row.
+
+    The table may be that of a larger window, `table`.
+    """
+    reach = table or window
+    rows, columns = torch.meshgrid(*(torch.arange(side, device=device) for side in window), indexing="ij")
     rows, columns = rows.flatten(), columns.flatten()
-    below = rows[:, None] - rows[None, :] + window[0] - 1
-    right = columns[:, None] - columns[None, :] + window[1] - 1
-    return below * (2 * window[1] - 1) + right
+    below = rows[:, None] - rows[None, :] + reach[0] - 1
+    right = columns[:, None] - columns[None, :] + reach[1] - 1
+    return below * (2 * reach[1] - 1) + right
 
 
 def log_offsets(window: Pair, trained: Pair) -> Tensor:
@@ -75,18 +82,18 @@ def log_offsets(window: Pair, trained: Pair) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1)
 
 
-def shift_mask(size: Pair, window: Pair, shift: Pair) -> Tensor:
+def shift_mask(size: Pair, window: Pair, shift: Pair, device: Device = "cpu") -> Tensor:
     """(n, L, L): 0 where two tokens of a shifted window were neighbours before the shift, else `SEPARATE`."""
     bottom, right = padding(size, window)
-    row, column = _regions(size[0] + bottom, shift[0]), _regions(size[1] + right, shift[1])
+    row, column = _regions(size[0] + bottom, shift[0], device), _regions(size[1] + right, shift[1], device)
     regions = _windows(row[:, None] * 2 + column[None, :], window)
     apart = regions[:, :, None] != regions[:, None, :]
-    return torch.zeros(apart.shape, device="cpu").masked_fill(apart, SEPARATE)
+    return torch.zeros(apart.shape, device=device).masked_fill(apart, SEPARATE)
 
 
-def _regions(length: int, shift: int) -> Tensor:
+def _regions(length: int, shift: int, device: Device) -> Tensor:
     """Along one axis: 0 before the seam, 1 after it, where the shift brought the other edge."""
-    return (torch.arange(length, device="cpu") >= length - shift).long()
+    return (torch.arange(length, device=device) >= length - shift).long()
 
 
 def _windows(image: Tensor, window: Pair) -> Tensor:

@@ -58,7 +58,8 @@ class MixerPlan:
 
     def numbers(self) -> dict[str, Any]:
         """Every derived number by name."""
-        return {item.name: getattr(self.sizes, item.name) for item in dataclasses.fields(self.sizes)}
+        shown = (item.name for item in dataclasses.fields(self.sizes) if item.repr)
+        return {name: getattr(self.sizes, name) for name in shown}
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,26 @@ block: {norm: layer_norm, mixer: {attention: {heads: 2}}, mlp: {ratio: 2}}
 stages: [{dim: 16, depth: 2}]
 head: {pool: class}
 """
+WINDOWS = """
+net: classifier
+image: {size: 32}
+classes: 10
+stem: {patch_embed: {patch: 2}}
+downsample: {patch_merging: {pad: true}}
+block: {norm: layer_norm, mixer: [MIXER, SHIFTED], mlp: {ratio: 2}}
+stages: [{dim: 16, depth: 2}, {dim: 32, depth: 2}]
+head: {pool: mean}
+"""
+
+
+def windows(name: str, keys: str = "window: 3, heads: 2, pad: true") -> str:
+    plain, shifted = f"{{{name}: {{{keys}}}}}", f"{{{name}: {{{keys}, shift: half}}}}"
+    return WINDOWS.replace("MIXER", plain).replace("SHIFTED", shifted)
+
+
 SIZES = [(40, 64), (64, 36), (48, 48), (128, 96)]
-every_net = pytest.mark.parametrize("text", [HIERARCHY, PLAIN, PLAIN.replace("learned", "sincos_2d")])
+WINDOWED = [windows(name) for name in ("window_attention", "cosine_window_attention", "window_mlp")]
+every_net = pytest.mark.parametrize("text", [HIERARCHY, PLAIN, PLAIN.replace("learned", "sincos_2d"), *WINDOWED])
 
 
 class Counting:
@@ -117,3 +135,47 @@ def test_a_pyramid_is_made_of_the_nearest_maps():
     assert torch.equal(own[0], asked[0])
     assert torch.equal(own[1], asked[1])
     assert torch.allclose(asked[2], torch.nn.functional.avg_pool2d(own[1], 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["window_attention", "cosine_window_attention"])
+def test_a_window_is_cut_by_a_smaller_grid_as_if_built_for_it(name):
+    text = windows(name, "window: 4, heads: 2")
+    model = fresh(text)
+    other = mb.build(text, set={"image.size": [16, 8], **trained(name)})  # windows of 4 x 4 and 4 x 2
+    tables = {"bias_table", "offsets"}
+    own = {key: value for key, value in model.state_dict().items() if key.rpartition(".")[2] not in tables}
+    other.load_state_dict(own, strict=False)
+    for ours, theirs in zip(model.encoder.stages[1].blocks, other.encoder.stages[1].blocks, strict=True):
+        if name == "window_attention":  # of a 4 x 2 window, whose offsets are 7 x 3 of 7 x 7
+            cut = ours.mixer.op.bias_table.detach().view(7, 7, 2)[:, 2:5].reshape(21, 2)
+            theirs.mixer.op.bias_table.data.copy_(cut)
+    for ours, theirs in zip(model.encoder.stages[0].blocks, other.encoder.stages[0].blocks, strict=True):
+        if name == "window_attention":
+            theirs.mixer.op.bias_table.data.copy_(ours.mixer.op.bias_table.data)
+    images = torch.randn(2, 3, 16, 8)
+    with torch.no_grad():
+        assert torch.allclose(model(images), other(images), atol=1e-5)
+
+
+def trained(name: str) -> dict[str, object]:
+    """What keeps the offsets of Swin V2 those of the window that was planned."""
+    keys = "{window: 4, heads: 2, pretrained_window: 4"
+    mixers = [f"{{{name}: {keys}}}}}", f"{{{name}: {keys}, shift: half}}}}"]
+    return {"block.mixer": f"[{', '.join(mixers)}]"} if name.startswith("cosine") else {}
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "told"),
+    [
+        (windows("window_attention", "window: 4, heads: 2"), (40, 36), "a window of 4 does not tile a 20 x 18 grid"),
+        (
+            windows("window_mlp", "window: 4, heads: 2"),
+            (4, 4),
+            "window_mlp has weights for a window of 4, which is cut",
+        ),
+        (windows("window_attention", "window: 20, heads: 2"), (64, 64), "there are weights for a window of 16, and on"),
+    ],
+)
+def test_windows_that_do_not_fit_are_told(text, size, told):
+    with pytest.raises(mb.InputError, match=told):
+        mb.build(text)(torch.randn(1, 3, *size))

@@ -265,3 +265,14 @@ def layout(line: str) -> str:
     line = re.sub(r"\[[\d, ]*\]", "[0]", line)
     line = re.sub(r", pretrained_window: \d+", "", line)
     return re.sub(r" +", " ", re.sub(r"\d[\d.e-]*", "0", line))
+
+
+@pytest.mark.parametrize("other", ["randformer_", "poolformerv2_"])
+def test_the_basic_baselines_differ_in_their_mixers_and_nothing_else_but_a_drop_path_rate(other: str) -> None:
+    for name in members("identityformer_"):
+        found = set(differences(data(name), data(name.replace("identityformer_", other))))
+        found.discard("drop_path")
+        assert found
+        assert {
+            path for path in found if not within(path, "block.mixer") and not within(path, "stages.n.mixer")
+        } == set()
