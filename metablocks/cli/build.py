@@ -155,7 +155,8 @@ def _rows(plan: Plan) -> Iterator[Row]:
     if plan.norm:
         yield Row("norm", "", str(plan.norm.dim), "", plan.norm.norm.name)
     if plan.head:
-        yield Row("head", "", str(plan.head.classes), "", f"pool {plan.head.head.pool}, linear")
+        layers = "mlp, linear" if plan.head.head.mlp else "linear"
+        yield Row("head", "", str(plan.head.classes), "", f"pool {plan.head.head.pool}, {layers}")
     if plan.decoder:
         decoder = plan.decoder
         yield Row("decoder", str(decoder.embedding.grid), str(decoder.embed.dims[1]), "", "linear, mask token")

@@ -44,7 +44,18 @@ def run(monkeypatch, capsys, tmp_path):
     return call
 
 
-@pytest.mark.parametrize("name", ["swin_t", "mae_vit_b16", "mixer_b16", "poolformer_s12", "metaformer_ppaa_s12"])
+SHOWN = [
+    "swin_t",
+    "mae_vit_b16",
+    "mixer_b16",
+    "poolformer_s12",
+    "metaformer_ppaa_s12",
+    "caformer_s18",
+    "randformer_s12",
+]
+
+
+@pytest.mark.parametrize("name", SHOWN)
 def test_explain_prints_every_derived_number(run, name):
     code, out, err = run("explain", name)
     assert (code, err) == (0, "")
