@@ -26,6 +26,7 @@ LINUX = "weights and optimiser + growth of VmHWM in one call, allocator as it is
 PAGE_MAPPED = 64 << 10  # blocks from this size on are mapped, so that freeing one lowers the resident set at once
 SETTLED = {-3: 32 << 20, -1: 64 << 20}  # where glibc's own thresholds come to rest in a process that frees large blocks
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
+MALLINFO = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 MAPPINGS = 65536  # glibc's default of M_MMAP_MAX
 
 
@@ -48,10 +49,7 @@ def measured(work: Work, device: str) -> Memory:
     """The memory of one more call of warmed-up work. Slow on a CPU, where the allocator is told to hoard nothing."""
     work.call()  # an optimiser and a library make on their first call what they then keep
     held = nbytes(tensors(work.model)), nbytes(optimised(work.optimiser))
-    if device.startswith("cuda"):
-        growth, method = _on_cuda(work, device), CUDA
-    else:
-        growth, method = _on_cpu(work)
+    growth, method = _growth(work, device)
     gradients = nbytes(gradient for one in work.model.parameters() if (gradient := one.grad) is not None)
     return memory(growth, method, *held, gradients)
 
@@ -62,7 +60,9 @@ def memory(growth: int | None, method: str, parameters: int, optimiser: int, gra
         return Memory(None, None, parameters, gradients, optimiser, None)
     # the resident set counts whole pages that were touched: of a tiny network less than its gradients may be seen
     activations = max(0, growth - gradients)
-    return Memory(parameters + optimiser + gradients + activations, method, parameters, gradients, optimiser, activations)
+    return Memory(
+        parameters + optimiser + gradients + activations, method, parameters, gradients, optimiser, activations
+    )
 
 
 def tensors(model: nn.Module) -> Iterator[Tensor]:
@@ -92,6 +92,12 @@ def resident(key: str = "VmRSS") -> int | None:
     return None
 
 
+def _growth(work: Work, device: str) -> tuple[int | None, str]:
+    if device.startswith("cuda"):
+        return _on_cuda(work, device), CUDA
+    return _on_cpu(work) if device == "cpu" else (None, LINUX)
+
+
 def _on_cuda(work: Work, device: str) -> int:
     import torch
 
@@ -106,8 +112,8 @@ def _on_cuda(work: Work, device: str) -> int:
 
 
 def _on_cpu(work: Work) -> tuple[int | None, str]:
+    _free_gradients(work)  # first: where they were in the heap there is a hole then
     with _Frugal() as frugal:
-        _free_gradients(work)
         before = _lowered()
         if before is None:
             return None, LINUX
@@ -136,10 +142,7 @@ def _lowered() -> int | None:
 class _Heap(ctypes.Structure):
     """What `mallinfo2` of glibc returns."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
-    ]
+    _fields_ = [(name, ctypes.c_size_t) for name in MALLINFO.split()]
 
 
 class _Frugal:

@@ -1,4 +1,4 @@
-"""Peak memory of one call, predicted without the device: the call runs on fake tensors, which have sizes and no storage.
+"""Peak memory of one call, predicted without the device: it runs on fake tensors, which have sizes and no storage.
 
 The same step as in the bench, so forward, backward and AdamW, is followed storage by storage. Predicted is an eager
 network: a compiled one plans its buffers otherwise, mostly into less. Not known are the workspaces that a kernel
@@ -25,6 +25,8 @@ from torch.utils._pytree import tree_iter
 from metablocks.bench.memory import Memory, memory, nbytes, optimised, tensors
 from metablocks.bench.work import Work
 from metablocks.build import checkpoint_blocks, dtype_of, skeleton
+from metablocks.core.errors import Fault, MetablocksError
+from metablocks.core.text import printable
 from metablocks.plan import Plan
 
 METHOD = "predicted by fake tensors, eager, {} kernels"
@@ -34,10 +36,25 @@ FLASH_HEAD_DIM = 256
 ALIGNED = 8  # elements: rows of a bias that are no multiple of it are copied into some that are
 
 
-def predicted(  # noqa: PLR0913  (the conditions of a case)
+def predicted(
     plan: Plan, mode: str, batch: int, dtype: str = "float32", device_kind: str = "cpu", checkpoint: bool = False
 ) -> Memory:
-    """The memory of one call at `batch` on a `cpu` or on `cuda`, which need not be there. Images are not counted."""
+    """The memory of one call at `batch` on a `cpu` or on `cuda`, which need not be there. Images are not counted.
+
+    Raises `MetablocksError` where the network cannot run on fake tensors: where it looks at values, for one.
+    """
+    try:
+        return _predicted(plan, mode, batch, dtype, device_kind, checkpoint)
+    except MetablocksError:
+        raise
+    except Exception as error:  # whatever a mixer of someone else may raise
+        wrong = (
+            f"memory of {printable(plan.name)} cannot be predicted: {type(error).__name__} on tensors without values"
+        )
+        raise MetablocksError(Fault(wrong, help="measure it with `metablocks bench`")) from error
+
+
+def _predicted(plan: Plan, mode: str, batch: int, dtype: str, device_kind: str, checkpoint: bool) -> Memory:
     cuda = device_kind == "cuda"
     # half precisions are of one size, and a scaler of the loss, which float16 has, would look at values
     amp = torch.bfloat16 if dtype.startswith("amp_") else None

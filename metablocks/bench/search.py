@@ -21,10 +21,7 @@ def largest_batch(fits: Callable[[int], bool], start: int, most: int = 1 << 20) 
             fitting = batch
         else:
             failing = batch
-        if failing > most:
-            batch = min(2 * fitting, most)
-        else:
-            batch = (fitting + failing) // 2
+        batch = min(2 * fitting, most) if failing > most else (fitting + failing) // 2
     return fitting or None
 
 

@@ -9,13 +9,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metablocks.cli.common import Folders, Json, Sets, SpecName, load_mixers, planned, print_json, print_table
+from metablocks.cli.common import (
+    Folders,
+    Json,
+    Sets,
+    SpecName,
+    load_mixers,
+    planned,
+    print_json,
+    print_table,
+    progress,
+)
 from metablocks.core import units
-from metablocks.core.errors import MetablocksError
+from metablocks.core.errors import Fault, InputError, MetablocksError
 from metablocks.core.text import printable
 
 if TYPE_CHECKING:
+    from metablocks.bench.conditions import Conditions
+    from metablocks.bench.memory import Memory
     from metablocks.plan import BlockPlan, Plan, StagePlan
+
+Predict = Annotated[bool, typer.Option("--memory", help="also predict the peak memory of a call, without the device")]
+Batch = Annotated[int | None, typer.Option("--batch", metavar="N", help="of --memory: images in a call (8)")]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", help="of --memory: float32, bfloat16, amp_bfloat16, ... (float32)")
+]
+Mode = Annotated[str | None, typer.Option("--mode", help="of --memory: infer, train or pretrain (all it has)")]
+
+BATCH = 8
 
 
 def check(
@@ -44,13 +65,25 @@ def check(
     raise typer.Exit(code)
 
 
-def explain(source: SpecName, sets: Sets = [], folders: Folders = [], as_json: Json = False) -> None:  # noqa: B006
-    """One line per block, with every derived number."""
+def explain(  # noqa: PLR0913  (each is an option of the command)
+    source: SpecName,
+    sets: Sets = [],  # noqa: B006
+    folders: Folders = [],  # noqa: B006
+    memory: Predict = False,
+    batch: Batch = None,
+    dtype: Dtype = None,
+    mode: Mode = None,
+    as_json: Json = False,
+) -> None:
+    """One line per block, with every derived number; with --memory also the peak memory of a call."""
+    conditions = _asked(memory, batch, dtype, mode)
     load_mixers(folders)
     spec, plan = planned(source, sets, ())
+    predictions = _predictions(plan, conditions) if conditions else {}
     lines, total = list(_lines(plan)), plan.costs.total
     if as_json:
         told = {"params": total.params, "macs": total.macs, "convention": plan.costs.convention}
+        told |= {"memory": list(map(_memory_data, predictions.items()))} if memory else {}
         blocks = [_data(line, plan) for line in lines]
         print_json({"name": plan.name, "digest": spec.digest, "blocks": blocks, **told})
         return
@@ -61,6 +94,68 @@ def explain(source: SpecName, sets: Sets = [], folders: Folders = [], as_json: J
     print_table(columns, rows, "llrrrrr", last=True)
     print(plan.costs.convention)
     tell_unknown(plan)
+    if predictions:
+        _print_memory(predictions)
+
+
+def _asked(memory: bool, batch: int | None, dtype: str | None, mode: str | None) -> Conditions | None:
+    """The conditions of a prediction; no mode: all that the network has. Raises `InputError` where there are none."""
+    from metablocks.bench.conditions import Conditions, faults
+
+    if not memory:
+        if any(one is not None for one in (batch, dtype, mode)):
+            raise InputError(Fault("--batch, --dtype and --mode are about memory", help="add --memory"))
+        return None
+    modes = () if mode is None else (mode,)
+    asked = Conditions(modes, (BATCH if batch is None else batch,), dtypes=(dtype or Conditions.dtypes[0],))
+    found = list(faults(asked if modes else dataclasses.replace(asked, modes=Conditions.modes)))
+    if found:
+        raise InputError(*found)
+    return asked
+
+
+def _predictions(plan: Plan, conditions: Conditions) -> dict[tuple[str, int, str], Memory]:
+    """What is predicted, by mode, batch and dtype."""
+    trains = "pretrain" if plan.decoder else "train"
+    modes, (batch,), (dtype,) = conditions.modes or ("infer", trains), conditions.batches, conditions.dtypes
+    for mode in modes:
+        if mode not in ("infer", trains):
+            raise InputError(Fault(f"{printable(plan.name)} has no mode `{mode}`", help=f"infer or {trains}"))
+    with progress("predicting memory"):
+        from metablocks.bench.predict import predicted
+
+        return {(mode, batch, dtype): predicted(plan, mode, batch, dtype) for mode in modes}
+
+
+def _print_memory(predictions: dict[tuple[str, int, str], Memory]) -> None:
+    columns = ("mode", "batch", "dtype", "parameters", "gradients", "optimiser", "activations", "peak memory")
+    rows = [
+        (
+            mode,
+            units.count(batch),
+            dtype,
+            *(units.mebibytes(size) if size else "none" for size in _sizes(found).values()),
+        )
+        for (mode, batch, dtype), found in predictions.items()
+    ]
+    print()
+    print_table(columns, rows, "lrlrrrrr")
+    print("memory predicted for eager calls on a CPU, without the images; a step of training updates with AdamW")
+
+
+def _memory_data(prediction: tuple[tuple[str, int, str], Memory]) -> dict[str, Any]:
+    (mode, batch, dtype), found = prediction
+    return {"mode": mode, "batch": batch, "dtype": dtype, **_sizes(found), "method": found.method}
+
+
+def _sizes(found: Memory) -> dict[str, int | None]:
+    return {
+        "parameters_bytes": found.parameters_bytes,
+        "gradients_bytes": found.gradients_bytes,
+        "optimiser_bytes": found.optimiser_bytes,
+        "activations_bytes": found.activations_bytes,
+        "peak_memory_bytes": found.peak_bytes,
+    }
 
 
 @dataclasses.dataclass(frozen=True)
