@@ -154,6 +154,8 @@ def _way_out(wrong: Sequence[Match], plan: Plan) -> str:
         side = (isqrt(first.tensor.shape[0]) + 1) // 2
         fits = f"; the file is of windows of {side} x {side}" if (2 * side - 1) ** 2 == first.tensor.shape[0] else ""
         return f"tables of another window are not resampled yet{fits}"
+    if all(".mixer.op.fc" in name for name in ours):
+        return "layers along the tokens are made for one number of tokens: set `image.size` as in training"
     return "is this the spec that the weights were trained with?"
 
 
