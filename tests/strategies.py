@@ -109,11 +109,23 @@ def rows(draw: Draw, dim: int, grid: tuple[int, int], plain: bool = False) -> Da
     }
 
 
+def _step(stem: Data) -> tuple[int, int]:
+    """Pixels from one token to the next, by the settings of a stem."""
+    step = stem.get("patch") or stem["stride"]
+    stride = 4 << max(0, len(stem["depths"]) - 1) if "depths" in stem else 1
+    return step[0] * stride, step[1] * stride
+
+
 @st.composite
 def stems(draw: Draw) -> tuple[Data, tuple[int, int]]:
     """A stem and its step, pixels."""
     step = draw(st.tuples(sides, sides))
-    if draw(st.booleans()):
+    kind = draw(st.sampled_from(["patch_embed", "conv_embed", "resnet_v2"]))
+    if kind == "resnet_v2":
+        depths = draw(st.sampled_from([[], [1], [2, 1]]))
+        stem = {"depths": depths, "width": 4, "patch": [1, step[1]], "norm": draw(norms)}
+        return {kind: stem}, _step(stem)
+    if kind == "patch_embed":
         return {"patch_embed": {"patch": list(step), "norm": draw(norms)}}, step
     padding = [draw(st.integers(0, 1)) for _ in step]
     kernel = [size + 2 * pad for size, pad in zip(step, padding, strict=True)]  # one token a step
@@ -170,7 +182,7 @@ def masked_autoencoders(draw: Draw) -> Data:
     stack, image = draw(stacks(plain=drops))
     steps = 2 ** (len(stack["stages"]) - 1)
     (stem,) = stack["stem"].values()
-    step = stem.get("patch") or stem["stride"]
+    step = _step(stem)
     patch = step[0] * steps, step[1] * steps
     grid = image[0] // patch[0], image[1] // patch[1]
     while grid[0] * grid[1] < 2:  # one patch cannot be masked and seen

@@ -84,10 +84,11 @@ class TokenGroupNorm(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        # groups beside the batch, (B, groups, N, C / groups): free of copies for one group; contiguous, since the
-        # gradient of a layer norm has other strides than the compiler thinks where its input is not
-        grouped = x.unflatten(-1, (self.groups, -1)).transpose(1, 2).contiguous()
-        normed = F.layer_norm(grouped, grouped.shape[2:], eps=self.eps).transpose(1, 2).flatten(2)
+        if self.groups > 1:
+            normed = F.group_norm(x.transpose(1, 2), self.groups, self.weight, self.bias, self.eps)
+            return normed.transpose(1, 2)
+        # one group is a layer norm over N and C: free of copies
+        normed = F.layer_norm(x, x.shape[1:], eps=self.eps)
         return normed * self.weight if self.bias is None else torch.addcmul(self.bias, normed, self.weight)
 
 

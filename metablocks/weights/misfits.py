@@ -154,6 +154,8 @@ def _way_out(wrong: Sequence[Match], plan: Plan) -> str:
         return "tables are resampled from square windows alone, and for the same heads"
     if all(name.startswith("encoder.") and name.endswith(".op.matrix") for name in ours):
         return _other_matrix(first, plan)
+    if all(".mixer.op.fc" in name for name in ours):
+        return "layers along the tokens are made for one number of tokens: set `image.size` as in training"
     return "is this the spec that the weights were trained with?"
 
 

@@ -114,6 +114,12 @@ def test_a_representation_layer_goes_with_the_classifier_where_that_starts_fresh
     assert torch.equal(kept.head.representation.bias.detach(), case.state()["pre_logits/bias"])
 
 
+def test_a_mixer_at_another_resolution_is_told_what_it_was_trained_for(cases):
+    case = cases["mixer_jax"]
+    with pytest.raises(InputError, match="layers along the tokens are made for one number of tokens"):
+        mb.build(case.edited("image.size=64"), weights=case.path)
+
+
 def test_a_released_file_goes_into_a_shipped_spec(tmp_path, caplog):
     """At full size and with random values: the names and shapes of `ViT-Ti_16.npz`."""
     path = tmp_path / "ti16.npz"
