@@ -126,7 +126,9 @@ def test_block_by_block_compiled_the_output_equals_the_original(case, suffix):
     check(case.run(model, suffix), case)
 
 
-@pytest.mark.parametrize("name", ["timm_vit_token", "timm_mixer", "timm_swin", "timm_poolformer", "mae_norm_pix"])
+@pytest.mark.parametrize(
+    "name", ["timm_vit_token", "timm_mixer", "timm_swin", "timm_swinv2", "timm_poolformer", "mae_norm_pix"]
+)
 def test_compiled_by_inductor_the_output_equals_the_original(name, cases):
     torch._dynamo.reset()
     check(cases[name].run(cases[name].build(compile="block")), cases[name])
