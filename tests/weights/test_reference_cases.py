@@ -141,7 +141,8 @@ def test_block_by_block_compiled_the_output_equals_the_original(case, suffix):
 
 
 @pytest.mark.parametrize(
-    "name", ["timm_vit_token", "timm_mixer", "timm_swin", "timm_poolformer", "caformer", "mae_norm_pix"]
+    "name",
+    ["timm_vit_token", "timm_mixer", "timm_swin", "timm_swinv2", "timm_poolformer", "caformer", "mae_norm_pix"],
 )
 def test_compiled_by_inductor_the_output_equals_the_original(name, cases):
     torch._dynamo.reset()
