@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,9 +50,15 @@ def test_importing_a_light_module_loads_nothing_slow(module: str) -> None:
     assert loaded(f"import {module}; report()") == []
 
 
-@pytest.mark.parametrize("command", ["--help", "specs", "specs --json", "bench --help"])
+RESULTS = Path(__file__).parents[1] / "bench" / "results" / "headline_cpu.jsonl"
+LIGHT = ["--help", "specs", "specs --json", "bench --help", "compare --help", "report --help",
+         "compare RESULTS RESULTS", "compare RESULTS RESULTS --json", "report RESULTS", "report RESULTS --json",
+         "report RESULTS --html -", "report RESULTS --csv -", "report RESULTS --markdown -"]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", LIGHT)
 def test_a_light_command_loads_nothing_slow(command: str) -> None:
-    assert loaded(COMMAND, *command.split()) == []
+    assert loaded(COMMAND, *(str(RESULTS) if word == "RESULTS" else word for word in command.split())) == []
 
 
 @pytest.mark.parametrize("code", ["import pydantic", "from pydantic import BaseModel"])

@@ -9,7 +9,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,19 @@ TAIL = 4096  # bytes of what the worker printed that are kept
 ANSWER = 1 << 26  # bytes that an answer may have
 
 Watch = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Whoever presses Ctrl-C a second time does not keep a worker or a folder from being cleared away."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class WorkerFailedError(Exception):
@@ -66,13 +79,14 @@ class Hand:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        os.close(self.answers)
-        for pipe in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()  # type: ignore[union-attr]
+        with undisturbed():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            os.close(self.answers)
+            for pipe in (self.process.stdin, self.process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()  # type: ignore[union-attr]
 
     def ask(self, do: str, **said: Any) -> dict[str, Any]:
         """What a command came to. Raises `WorkerFailedError` where there is no answer, for whatever reason."""

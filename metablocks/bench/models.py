@@ -155,15 +155,22 @@ def _file(case: Case) -> Subject:
         hint = did_you_mean(function, [name for name in vars(module) if callable(vars(module)[name])])
         wrong = f"`{printable(Path(path).name)}` has no function `{function}`"
         raise InputError(Fault(wrong, help=hint or "FILE.py:FUNCTION"))
-    made = maker()
-    model, *examples = made if isinstance(made, tuple | list) else (made,)
-    if not isinstance(model, nn.Module):
-        got = type(model).__name__
-        wrong = f"`{function}` returns {printable(got)}, where a module, or a module and example inputs, was expected"
-        raise InputError(Fault(wrong, help="return model, or return model, images"))
-    flat = [item for one in examples for item in (one if isinstance(one, tuple | list) else [one])]
-    shapes = tuple(Shape(tuple(item.shape[1:]), None if item.is_floating_point() else item) for item in flat)
+    model, examples = _made(function, maker())
+    shapes = tuple(Shape(tuple(item.shape[1:]), None if item.is_floating_point() else item) for item in examples)
     return Subject(model, shapes or (Shape((3, *(case.subject.image or IMAGE))),))
+
+
+def _made(function: str, returned: Any) -> tuple[nn.Module, list[Tensor]]:
+    """The module that a function returned, and its example inputs, each with a batch (B, ...)."""
+    model, *examples = (returned if isinstance(returned, tuple | list) else (returned,)) or (None,)
+    flat = [item for one in examples for item in (one if isinstance(one, tuple | list) else [one])]
+    odd = [] if isinstance(model, nn.Module) else [model]
+    odd += [item for item in flat if not (isinstance(item, Tensor) and item.ndim and len(item))]
+    if odd:
+        got = "a tensor without a batch" if isinstance(odd[0], Tensor) else printable(type(odd[0]).__name__)
+        wrong = f"`{function}` returns {got}, where a module, or a module and example inputs, was expected"
+        raise InputError(Fault(wrong, help="return model, or return model, images"))
+    return model, flat
 
 
 _KINDS: dict[str, Callable[[Case], Subject]] = {

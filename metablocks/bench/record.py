@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import types
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
 
 from metablocks.bench.case import Case
 
@@ -191,10 +193,14 @@ def to_data(record: Record) -> dict[str, Any]:
 def from_data(data: dict[str, Any]) -> Record:
     """The record of what `to_data` gave. Raises `ValueError` for anything else; keys that are not ours are left."""
     try:
-        data = _from_schema_1(data) if data.get("schema") == 1 else data
+        if data["schema"] not in (1, SCHEMA):
+            raise TypeError(f"schema {data['schema']!r:.20}")
+        data = _from_schema_1(data) if data["schema"] == 1 else data
         own = _pick(Record, data)
-        own["processes"] = tuple(Process(**_pick(Process, process)) for process in data.get("processes", ()))
+        own["processes"] = tuple(_process(process) for process in data.get("processes", ()))
         figures = Figures(**_pick(Figures, data)) if data["status"] == "ok" else None
+        if figures is not None and not (own["processes"] and figures.images_per_s > 0 and own["batch"] > 0):
+            raise TypeError("no times")
         return Record(**own, figures=figures)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a record: {error}") from error
@@ -210,12 +216,45 @@ def _from_schema_1(data: dict[str, Any]) -> dict[str, Any]:
     process = data | {"steady": True, "warm_up_calls": 0, "warm_up_s": 0.0, "wall_s": 0.0}
     own = {"kind": "spec", "digest": data["spec_digest"], "processes": [process] if data["status"] == "ok" else []}
     cold = {"compile_cold_s": data["compile_s"]} if data.get("compile_cache") == "cold" else {}
-    return data | own | cold
+    return data | own | cold | {"schema": SCHEMA}
+
+
+def _process(data: dict[str, Any]) -> Process:
+    made = Process(**_pick(Process, data))
+    times = (*made.rounds_s, *made.latency_rounds_s)
+    if not made.rounds_s or made.calls_per_round < 1 or not all(0 < spent < math.inf for spent in times):
+        raise TypeError("no times")
+    parts = {name: tuple(spans) for name, spans in made.parts_s.items()}
+    return dataclasses.replace(made, parts_s=parts)
 
 
 def _pick(cls: type, data: dict[str, Any]) -> dict[str, Any]:
-    names = {item.name for item in dataclasses.fields(cls)}
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in names}
+    """The fields of a class, each of its type: whoever reads a file has to be able to trust what comes out."""
+    kinds = _kinds(cls)
+    found = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in kinds}
+    for key, value in found.items():
+        own, items = kinds[key]
+        if type(value) not in own or (type(value) is tuple and not items.issuperset(map(type, value))):
+            raise TypeError(f"`{key}` is {type(value).__name__}")
+    return found
+
+
+@cache
+def _kinds(cls: type) -> dict[str, tuple[set[type], set[type]]]:
+    """The types that a value of each field may have as it comes from JSON, and those of its items."""
+    return {key: (_own_kinds(hint), _item_kinds(hint)) for key, hint in get_type_hints(cls).items()}
+
+
+def _own_kinds(hint: Any) -> set[type]:
+    if isinstance(hint, types.UnionType):
+        return {kind for one in get_args(hint) for kind in _own_kinds(one)}
+    return {int, float} if hint is float else {dict} if hint is Process else {get_origin(hint) or hint}
+
+
+def _item_kinds(hint: Any) -> set[type]:
+    if isinstance(hint, types.UnionType):
+        return {kind for one in get_args(hint) for kind in _item_kinds(one)}
+    return _own_kinds(get_args(hint)[0]) if get_origin(hint) is tuple else set()
 
 
 def _valued(data: dict[str, Any]) -> dict[str, Any]:

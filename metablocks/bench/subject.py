@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metablocks.core.errors import Fault, InputError, MissingError
+from metablocks.core.errors import Fault, InputError, MissingError, Place, Source
 from metablocks.core.text import printable
 
 if TYPE_CHECKING:
@@ -112,9 +113,20 @@ def _file(path: Path, function: str, image: tuple[int, int] | None) -> Subject:
         raise InputError(Fault(f"`{shown}` is not UTF-8")) from None
     except OSError as error:
         raise InputError(Fault(f"`{shown}`: {error.strerror or error}")) from None
+    _check_syntax(source, shown)
     if not function.isidentifier():
         raise InputError(Fault(f"no function can be called `{printable(function)}`", help="FILE.py:FUNCTION"))
     return Subject("file", f"{path.name}:{function}", f"{path.resolve()}:{function}", source, image=image)
+
+
+def _check_syntax(source: str, shown: str) -> None:
+    try:
+        ast.parse(source)
+    except SyntaxError as error:
+        place = Place(Source(shown, source), error.lineno or 1, error.offset or 1)
+        raise InputError(Fault("this is not Python", place, printable(error.msg))) from None
+    except (ValueError, RecursionError, MemoryError):
+        raise InputError(Fault(f"`{shown}` is not Python", help="a file of Python's source")) from None
 
 
 def planned(subject: Subject) -> Plan:

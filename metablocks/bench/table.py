@@ -78,10 +78,13 @@ ALWAYS = (
     Column("", "compile", lambda record: record.compile, left=True),
     Column("", "batch", lambda record: str(record.batch)),
 )
+BOUND = Column("95 %", "", _bound, "dim")
+SPELT = Column("95 %", "", lambda record: _bound(record).removeprefix("±"), "dim")
+"""The same for a terminal that has nothing but ASCII."""
 FIGURES = (
     Column("images/s", "", _speed, "bold"),
     Column("", "", _mark, "yellow"),
-    Column("95 %", "", _bound, "dim"),
+    BOUND,
     Column("latency", "ms", _figure("latency_p50_s", _milliseconds)),
     Column("90 %", "ms", _figure("latency_p90_s", _milliseconds), "dim"),
     Column("forward", "ms", _figure("forward_s", _milliseconds)),
@@ -99,6 +102,8 @@ def report(records: Sequence[Record], console: Console, saved: str = "") -> None
     shown = once(records)
     width = console.width
     columns, gap = _layout(shown, width)
+    if not console.encoding.startswith("utf"):
+        columns = [SPELT if column == BOUND else column for column in columns]
     # where even the narrow table is too wide, the terminal breaks its lines, and nothing is cut away
     console.width = max(width, _width(columns, shown, gap))
     console.print(_table(columns, shown, gap))

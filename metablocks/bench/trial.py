@@ -11,7 +11,7 @@ from typing import Any
 
 from metablocks.bench import clock
 from metablocks.bench.case import Case
-from metablocks.bench.hand import Hand, Watch, WorkerFailedError
+from metablocks.bench.hand import Hand, Watch, WorkerFailedError, undisturbed
 from metablocks.bench.record import Process
 
 Data = dict[str, Any]
@@ -40,7 +40,8 @@ class Trial:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        shutil.rmtree(self._cache, ignore_errors=True)
+        with undisturbed():
+            shutil.rmtree(self._cache, ignore_errors=True)
 
     @property
     def alive(self) -> bool:

@@ -42,6 +42,7 @@ SIGNALLED = 128
 
 def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     """Ends the command as a signal would, but so that workers and temporary folders are gone."""
+    signal.signal(number, signal.SIG_IGN)  # a second one would come in the middle of leaving
     sys.exit(SIGNALLED + number)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +15,7 @@ import typer
 
 from metablocks.cli.choices import MAX, Given, planned_pairs
 from metablocks.cli.common import Folders, Json, Sets, following, print_json
-from metablocks.core.errors import MissingError
+from metablocks.core.errors import MetablocksError, MissingError
 from metablocks.core.text import printable
 
 if TYPE_CHECKING:
@@ -86,13 +88,14 @@ def bench(  # noqa: PLR0913
     records: list[Record] = []
     try:
         pairs = planned_pairs(subjects or ["headline"], given, switches, sets, folders)
+        if batch == MAX:
+            pairs = _fitted(pairs)
         if resume:
             with following("looking at the conditions") as watch:
                 pairs = remaining(pairs, store.read(out).records if out.exists() else (), watch)
-        if batch == MAX:
-            pairs = _fitted(pairs)
         measure_all(pairs, out, records, per_block)
     except KeyboardInterrupt:
+        _ignore_signals()
         print(f"stopped; {_saved(records, out)}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     finally:
@@ -116,17 +119,24 @@ def measure_all(pairs: Sequence[Sequence[Case]], out: Path, records: list[Record
         records.extend(found)
 
 
+def _ignore_signals() -> None:
+    """Once workers and folders are cleared away, all that is left to do is to say so."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def _fitted(pairs: Sequence[Sequence[Case]]) -> list[tuple[Case, ...]]:
-    """Each pair at the largest batch that fits for both."""
+    """Each pair at the largest batch that fits for both; one that fails at any is measured, so that its row says so."""
     from metablocks.bench.fit import fitted
 
     found = []
     for cases in pairs:
         batches = []
         for case in cases:
-            with following(f"the largest batch of {printable(case.label)}") as watch:
+            with following(f"the largest batch of {printable(case.label)}") as watch, suppress(MetablocksError):
                 batches.append(fitted(case, watch).batch)
-        found.append(tuple(replace(case, batch=min(batches)) for case in cases))
+        found.append(tuple(replace(case, batch=min(batches, default=1)) for case in cases))
     return found
 
 

@@ -95,8 +95,8 @@ def _each(option: str, wanted: str, read: Callable[[str], Any]) -> Callable[[str
 
 
 def _image(word: str) -> tuple[int, int]:
-    height, _, width = word.partition("x")
-    return int(height), int(width or height)
+    height, by, width = word.partition("x")
+    return int(height), int(width if by else height)
 
 
 def _limited(case: Case, given: Given) -> Case:

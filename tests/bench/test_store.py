@@ -7,6 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from errno import EIO, ENOSPC
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metablocks.bench import store
-from metablocks.bench.record import SCHEMA, Record, dumps, failed, to_data
+from metablocks.bench.record import SCHEMA, Record, bare, dumps, to_data
 from metablocks.core.errors import StoreError
 
 from .conftest import case
@@ -38,9 +42,13 @@ def writer(path: Path, record: Record, count: int, before: str = "") -> subproce
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def lost(reason: str) -> Record:
+    return replace(bare(case(), "now"), failure="killed", reason=reason)
+
+
 @pytest.fixture
 def large() -> Record:
-    return failed(case(), "now", "killed", "a long reason " * 400)
+    return lost("a long reason " * 400)
 
 
 def test_records_are_read_in_the_order_they_were_appended(tmp_path: Path, record: Record, large: Record) -> None:
@@ -94,7 +102,7 @@ def test_whatever_a_dead_writer_left_the_records_around_it_are_read(
     tmp_path_factory: pytest.TempPathFactory, tail: bytes
 ) -> None:
     path = tmp_path_factory.mktemp("store") / "results.jsonl"
-    record = failed(case(), "now", "killed", "gone")
+    record = lost("gone")
     store.append(path, record)
     with path.open("ab") as file:
         file.write(tail)
@@ -121,6 +129,99 @@ def test_a_broken_line_in_the_middle_is_skipped_with_its_place(tmp_path: Path, r
     found = store.read(path)
     assert found.records == (record, record)
     assert found.warnings == (f"{path}:2: not a record; skipped",)
+
+
+def no_room(*_: object) -> int:
+    raise OSError(ENOSPC, "No space left on device")
+
+
+def no_disk(*_: object) -> int:
+    raise OSError(EIO, "Input/output error")
+
+
+def half_a_record(write: Callable[..., int]) -> Callable[..., int]:
+    """A disk that takes the first half and then no more."""
+    taken: list[int] = []
+
+    def written(descriptor: int, data: memoryview) -> int:
+        if taken:
+            no_room()
+        taken.append(descriptor)
+        return write(descriptor, data[: len(data) // 2])
+
+    return written
+
+
+@pytest.mark.parametrize("at", ["first byte", "mid-record", "fsync", "read error"])
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_whenever_the_disk_fails_the_file_is_as_it_was_and_goes_on_afterwards(
+    tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch, at: str, before: int
+) -> None:
+    path = tmp_path / "results.jsonl"
+    for _ in range(before):
+        store.append(path, record)
+    if before == 2:
+        with path.open("a") as file:
+            file.write('{"schema": 2, "ti')  # of a writer that was killed
+    was = path.read_bytes() if before else b""
+    with monkeypatch.context() as patch:
+        if at == "fsync":
+            patch.setattr(os, "fsync", no_room)
+        elif at == "read error":
+            patch.setattr(os, "fsync", no_disk)
+        else:
+            patch.setattr(os, "write", no_room if at == "first byte" else half_a_record(os.write))
+        with pytest.raises(StoreError, match=r"No space left|Input/output error") as told:
+            store.append(path, record)
+    assert "earlier records are as they were" in str(told.value)
+    assert path.read_bytes() == was
+    store.append(path, record)
+    found = store.read(path)
+    assert found.records == (record,) * (before + 1)
+    assert len(found.warnings) == (before == 2)
+
+
+def test_ctrl_c_within_a_write_leaves_the_file_as_it_was(
+    tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.jsonl"
+    store.append(path, record)
+    was = path.read_bytes()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.append(path, record)
+    assert path.read_bytes() == was
+
+
+def test_a_time_of_day_that_jumps_changes_nothing_of_what_is_kept(
+    tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.jsonl"
+    for moment in (2e9, 1.0, -1e9):
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        store.append(path, record)
+    assert store.read(path) == store.Contents((record,) * 3, ())
+
+
+def test_a_device_that_is_always_full_is_told_and_holds_nothing(record: Record) -> None:
+    with pytest.raises(StoreError, match="No space left on device"):
+        store.append(Path("/dev/full"), record)
+
+
+def test_the_descriptors_of_a_failed_write_are_closed(
+    tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, "fsync", no_room)
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            store.append(tmp_path / "results.jsonl", record)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_newer_format_is_an_error(tmp_path: Path, record: Record) -> None:
@@ -153,6 +254,14 @@ def test_a_path_that_cannot_hold_results_is_told_before_measuring(tmp_path: Path
 def test_a_folder_that_is_read_only_is_told_before_measuring(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     with pytest.raises(StoreError, match="cannot write"):
+        store.check(tmp_path / "results.jsonl")
+
+
+def test_a_folder_that_the_system_calls_read_only_is_told_before_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StoreError, match="cannot write in the folder"):
         store.check(tmp_path / "results.jsonl")
 
 

@@ -23,7 +23,7 @@ class FaultySizes:
 
 
 class FaultySettings(MixerSettings):
-    fault: Literal["raise", "print", "kill", "hang", "exit", "leave", "nan", "mismatch", "allocate"] = "raise"
+    fault: Literal["raise", "kill", "hang", "exit", "leave", "nan", "allocate"] = "raise"
 
     def resolve(self, dim: int, grid: Grid) -> FaultySizes:  # noqa: ARG002
         return FaultySizes(self.fault)
@@ -34,17 +34,12 @@ class Faulty(Mixer):
         fault = self.sizes.fault
         if x.is_meta:
             return x
-        if fault == "mismatch":
-            return x + 1 if torch.compiler.is_compiling() else x * 2
         return x * torch.nan if fault == "nan" else _done(fault, x)
 
 
 def _done(fault: str, x: Tensor) -> Tensor:
     if fault == "raise":
         raise ValueError("this subject \x1b[31mraises")
-    if fault == "print":
-        sys.stdout.write('{"record": {}}\ngarbage' * 10_000)
-        os.write(1, b"\xff\x00" * 10_000)
     if fault == "kill":
         print("last words", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
