@@ -44,8 +44,12 @@ def _print(found: Identity, file: str) -> None:
         rows += [("implied", _sets(implied))] if implied else []
         rows += [("image", _image(best)), ("classes", _classes(best)), ("fit", _told(best))]
         rows += [(name, _some(items)) for name, items in _differences(best) if items]
+        if best.resampled:
+            rows.append(("resampled", f"{best.resampled} tables, which are of another window or resolution"))
         if best.wrong == 0 or best.headless:
-            rows.append(("use", _command(best, file)))
+            rows += [("use", _command(fit, file)) for fit in found.fits]
+        if found.fits[1:]:
+            rows.append(("note", "the tensors do not tell these networks apart: take the one that was trained"))
     rows += [("note", note) for note in found.notes]
     rows += [("warning", f"{count} values of `{printable(name)}` are NaN or infinite") for name, count in _bad(found)]
     for name, text in rows:
@@ -129,6 +133,7 @@ def _fit(fit: Fit) -> dict[str, Any]:
         "image": list(fit.plan.encoder.stem.image),
         "classes": fit.plan.head.classes if fit.plan.head else None,
         "placed": fit.placed,
+        "resampled": fit.resampled,
         "left_over": list(fit.left_over),
         "missing": list(fit.missing),
         "shapes": [{"name": name, "file": theirs, "network": ours} for name, theirs, ours in fit.misshaped],

@@ -32,6 +32,8 @@ class Figure:
     half: Half
     size: str
     """The publisher's name of the size: `B/16`."""
+    official: str
+    """What the publisher or timm calls the network."""
     params: int | None
     macs: int | None
     paper_params: str
@@ -72,6 +74,7 @@ def _figure(row: Mapping[str, str], official: Mapping[str, str]) -> Figure:
         tuple(edits),
         half,  # type: ignore[arg-type]
         row["size"],
+        row["timm_name_or_official"],
         _integer(row["params_exact"]),
         _integer(row["macs_counter"]),
         row["params_paper_M"],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isqrt
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,13 +18,15 @@ from metablocks.core.saved import saved_spec
 from metablocks.core.shipped import shipped_names
 from metablocks.nets import assemble
 from metablocks.plan import Plan, plan
+from metablocks.roster.figures import figures
 from metablocks.spec import Spec, read
 from metablocks.weights import Checkpoint, Publisher, contradictions, load_file, locate, recognise
-from metablocks.weights.match import Matching, match
+from metablocks.weights.match import Match, Matching, match
 from metablocks.weights.publishers import OWN
 
 HEAD = "head.fc.weight"
 TABLE = "encoder.embedding.position.table"
+_PATCH = re.compile(r"_patch\d+")  # which one publisher writes and another does not
 CLOSE = 0.5  # share of the tensors that must be in place for a network to be called near
 
 
@@ -39,6 +43,8 @@ class Fit:
     """Name, shape in the checkpoint, shape in the network."""
     edits: tuple[str, ...] = ()
     """What gives the network the checkpoint's size; what its publisher implies is in the spec as well."""
+    resampled: int = 0
+    """How many tables are of another window or resolution and would be resampled."""
 
     @property
     def wrong(self) -> int:
@@ -93,11 +99,22 @@ def _not_finite(tensor: Tensor) -> int:
 
 
 def _best(checkpoint: Checkpoint, publisher: Publisher) -> list[Fit]:
-    found = sorted(_candidates(checkpoint.tensors, publisher), key=lambda fit: (fit.wrong, len(fit.edits)))
+    found = sorted(_candidates(checkpoint.tensors, publisher), key=_rank)
     if not found or found[0].placed < CLOSE * len(checkpoint.tensors):
         return []
-    best = found[0]
-    return [fit for fit in found if (fit.wrong, len(fit.edits)) == (best.wrong, len(best.edits))]
+    best = [fit for fit in found if _rank(fit) == _rank(found[0])]
+    return sorted(best, key=lambda fit: (-_named_after(checkpoint.name, fit.spec.name), fit.spec.name))
+
+
+def _named_after(file: str, spec: str) -> int:
+    """How many letters of a file's name are a network's: tensors do not tell all networks apart, but names often do."""
+    official = next((figure.official for figure in figures() if figure.name == spec), spec)
+    plain = [_PATCH.sub("", re.sub(r"\W", "_", name.lower())) for name in (Path(file).name, spec, official)]
+    return max(len(name) if name in plain[0] else 0 for name in plain[1:])
+
+
+def _rank(fit: Fit) -> tuple[int, int, int]:
+    return fit.wrong, fit.resampled, len(fit.edits)
 
 
 def _candidates(tensors: Mapping[str, Tensor], publisher: Publisher) -> Iterator[Fit]:
@@ -148,7 +165,13 @@ def _fit(tensors: Mapping[str, Tensor], publisher: Publisher, spec: Spec, planne
     wrong = [item for item in found.matches if item.tensor.shape != item.wanted.shape]
     misshaped = [(item.ours, tuple(item.tensor.shape), tuple(item.wanted.shape)) for item in wrong]
     placed = len(found.matches) - len(wrong) + found.recomputed
-    return Fit(spec, planned, placed, found.left_over, found.missing, tuple(misshaped))
+    # a change of layout keeps the number of values
+    changed = [item for item in found.matches if item.theirs in tensors and _size(tensors, item) != item.tensor.numel()]
+    return Fit(spec, planned, placed, found.left_over, found.missing, tuple(misshaped), resampled=len(changed))
+
+
+def _size(tensors: Mapping[str, Tensor], item: Match) -> int:
+    return tensors[item.theirs].numel()
 
 
 def _resized(fit: Fit) -> list[str]:

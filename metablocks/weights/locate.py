@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -60,7 +61,12 @@ def _fetched(name: str) -> str:
         wrong = "fetching from the hub needs huggingface_hub"
         raise MissingError(Fault(wrong, help="pip install 'metablocks[hub]'")) from error
     for wanted in [file] if file else USUAL:
-        found = _download(hf_hub_download, name, repository, wanted, revision)
+        try:
+            found = _download(hf_hub_download, name, repository, wanted, revision)
+        except MissingError:
+            found = None if file else _cached(hf_hub_download, repository, revision)
+            if found is None:
+                raise
         if found is not None:
             return found
     if not file and _download(hf_hub_download, name, repository, USUAL[0] + SPLIT, revision) is not None:
@@ -92,6 +98,14 @@ def _download(download: Callable[..., Any], name: str, repository: str, file: st
     if not Path(found).is_file():
         raise StoreError(f"the hub's cache lacks `{printable(found, 200)}`")
     return found
+
+
+def _cached(download: Callable[..., Any], repository: str, revision: str | None) -> str | None:
+    """The usual file that is in the cache, where the hub cannot be asked which one there is."""
+    for file in USUAL:
+        with suppress(Exception):
+            return str(download(repo_id=repository, filename=file, revision=revision, local_files_only=True))
+    return None
 
 
 def _explained(error: Exception, name: str) -> MetablocksError | None:

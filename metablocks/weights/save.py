@@ -18,7 +18,7 @@ def save(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: str |
     """Writes a safetensors file, whole or not at all. Raises `InputError` for a name, `StoreError` for a full disk."""
     check_target(path)
     target = Path(path)
-    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    whole = _apart({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})
     temporary = target.with_name(f".{target.name[:80]}.{os.getpid()}")
     try:
         save_file(whole, temporary, {"format": "pt", **metadata})
@@ -27,6 +27,17 @@ def save(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: str |
         raise StoreError(f"cannot write `{printable(str(path), 200)}`: {printable(str(error), 200)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share memory, as tied weights do, each with its own: the format knows no other."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
 
 
 def check_target(path: str | os.PathLike[str]) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import metablocks as mb
 from metablocks.build import skeleton
 from metablocks.cli import main
+from metablocks.core import shipped
 from metablocks.weights import timm
 
 
@@ -104,6 +105,26 @@ def test_values_that_are_not_finite_are_a_warning(tell):
 def test_a_known_publisher_of_a_network_that_is_not_shipped(tell):
     rows = tell(named_by(timm.VIT, "vit_ti16", "stages.0.depth=5"))
     assert rows["network"] == "no shipped one fits"
+
+
+@pytest.mark.parametrize(
+    ("file", "first"), [("b.safetensors", "vit_ti16"), ("my-vit_ti16-twin-v2.pth", "vit_ti16_twin")]
+)
+def test_networks_with_the_same_tensors_are_all_told_that_of_the_file_name_first(
+    file, first, run, tmp_path, monkeypatch
+):
+    # as IdentityFormer and PoolFormerV2 are, whose token mixers have no parameters
+    (tmp_path / "specs").mkdir()
+    for name in ("vit_ti16", "vit_ti16_twin"):
+        (tmp_path / "specs" / f"{name}.yaml").write_bytes(shipped.shipped_path("vit_ti16").read_bytes())
+    state = named_by(timm.VIT, "vit_ti16")
+    torch.save(state, tmp_path / file)
+    monkeypatch.setattr(shipped, "shipped_dir", lambda: tmp_path / "specs")
+    out = run(tmp_path / file)[1]
+    other = "vit_ti16_twin" if first == "vit_ti16" else "vit_ti16"
+    assert f"network    {first} or {other}\n" in out
+    assert out.count("use        metablocks build") == 2
+    assert "do not tell these networks apart" in out
 
 
 def test_as_json_it_says_the_same(run, tmp_path):

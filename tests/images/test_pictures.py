@@ -99,6 +99,10 @@ def test_google_squeezes_without_antialias():
         ("Swin with the names of timm", "swin_t", 224, 0.9, IMAGENET),
         ("PoolFormer with the names of timm", "poolformer_m36", 224, 0.95, IMAGENET),
         ("PoolFormer or MetaFormer with sail-sg's names", "poolformer_s12", 224, 0.9, IMAGENET),
+        ("Swin with Microsoft's names", "swin_b", 224, 0.875, IMAGENET),
+        ("ViT with the names of timm and MAE's head for linear probing", "vit_l16", 224, 0.875, IMAGENET),
+        ("MetaFormer with the names of timm", "my_net", 224, 1.0, IMAGENET),
+        ("PoolFormer or MetaFormer with sail-sg's names", "metaformer_ppaa_s12", 224, 0.95, IMAGENET),
         ("metablocks", "vit_b16", 224, 0.9, HALF),
         ("metablocks", "my_net", 224, 0.875, IMAGENET),
     ],
@@ -106,6 +110,15 @@ def test_google_squeezes_without_antialias():
 def test_every_publisher_has_its_own_way(publisher, network, pixels, crop, stats):
     recipe = recipe_for(publisher, network, (pixels, pixels))
     assert (recipe.crop, (recipe.mean, recipe.std), recipe.interpolation) == (crop, stats, "bicubic")
+
+
+def test_microsoft_squeezes_what_was_trained_on_at_384():
+    recipe = recipe_for("Swin V2 with Microsoft's names", "swinv2_b_w24", (384, 384))
+    assert (recipe.whole, recipe.antialias, recipe.interpolation) == (True, True, "bicubic")
+    got = prepare(painted(60, 90), recipe, (32, 32))
+    squeezed = np.asarray(painted(60, 90).resize((32, 32), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+    mean, std = (np.array(row, dtype=np.float32) for row in IMAGENET)
+    torch.testing.assert_close(got, torch.from_numpy((squeezed - mean) / std).permute(2, 0, 1))
 
 
 def test_nobody_is_without_a_recipe():

@@ -46,9 +46,9 @@ class Hub(types.ModuleType):
         self.files[repository, name, revision] = path
         return path
 
-    def hf_hub_download(self, repo_id, filename, revision):
+    def hf_hub_download(self, repo_id, filename, revision, local_files_only=False):
         self.asked.append((repo_id, filename, revision))
-        if self.error:
+        if self.error and not local_files_only:
             raise self.error
         if (repo_id, filename, revision) not in self.files:
             raise EntryNotFoundError(filename)
@@ -91,6 +91,14 @@ def test_a_network_is_built_with_weights_of_the_hub(hub, tmp_path, monkeypatch, 
     with pytest.raises(SystemExit) as stop:
         main()
     assert not stop.value.code, capsys.readouterr()
+
+
+def test_offline_what_is_in_the_cache_is_found_whatever_it_is_called(hub):
+    path = hub.put("org/old", "pytorch_model.bin")
+    hub.error = error("LocalEntryNotFoundError", EntryNotFoundError)
+    assert locate("hf-hub:org/old") == str(path)
+    with pytest.raises(mb.MissingError, match="cannot be reached"):
+        locate("hf-hub:org/other")
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,14 @@ def test_half_precision_stays_half_in_the_file(tmp_path):
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.bfloat16}  # noqa: SIM118
 
 
+def test_tied_weights_are_written_twice(tiny, tmp_path):
+    first, second = tiny.encoder.stages[0].blocks
+    second.mlp.op.fc1.weight = first.mlp.op.fc1.weight
+    mb.save(tiny, tmp_path / "tied.safetensors")
+    image = torch.randn(1, 3, 16, 16)
+    assert torch.equal(mb.build(tmp_path / "tied.safetensors")(image), tiny(image))
+
+
 def test_a_network_without_a_spec_is_not_saved(tiny, tmp_path):
     tiny.spec = None
     with pytest.raises(mb.InputError, match="not built from a spec"):
