@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from metablocks.bench import clock, contention, environment, memory, models, search, work
+from metablocks.bench import clock, contention, environment, memory, models, search, selfcheck, work
 from metablocks.bench.case import Case
 from metablocks.bench.failures import CaseFailedError, compiling
 from metablocks.bench.sensors import Sensors, summarised, warnings
@@ -52,6 +52,8 @@ class Session:
     def prepare(self) -> Data:
         """Builds, calls, compiles, and holds the outputs against eager ones, before anything is timed."""
         found = environment.environment(self.case.device) | environment.versions((self.case.subject.kind,))
+        if verdict := selfcheck.last_told(found, self.case.device):
+            found["self_check"] = verdict
         told = list(environment.warnings(found))
         built: list[models.Subject] = []
         self.tell("building")

@@ -193,7 +193,7 @@ def _self_check(device: str, as_json: bool) -> None:
     from metablocks.bench.selfcheck import check_all, report_checks
 
     with following("self-check") as watch:
-        checks = check_all(device, watch)
-    report_checks(checks, as_json)
-    if not all(check.passed for check in checks):
+        proof = check_all(device, watch)
+    report_checks(proof, as_json)
+    if not proof.passed:
         raise typer.Exit(FAILED)
