@@ -1,8 +1,9 @@
 """Scaled cosine attention inside windows, with a continuous relative-position bias: Swin V2.
 
-Liu et al. 2021, arXiv:2111.09883, section 3.3, equations 3 and 4. Tokens (B, N, C) to (B, N, C). The score of two
-tokens is the cosine of query and key over a learned temperature, which never gets below 0.01, plus 16 sigmoid(g): g is
-a network of two layers on their log-spaced offset, measured in windows of the size that it was trained with.
+Liu et al. 2021, arXiv:2111.09883, section 3.2, equation 2, and section 3.3, equations 3 and 4. Tokens (B, N, C) to
+(B, N, C). The score of two tokens is the cosine of query and key over a learned temperature, which never gets below
+0.01, plus 16 sigmoid(g): g is a network of two layers on their log-spaced offset, measured in windows of the size that
+it was trained with.
 
 Letters: B batch, N tokens, C width, G groups of n windows, L tokens of a window, d head_dim.
 """

@@ -7,7 +7,7 @@ zero. Registers: Darcet et al. 2023, arXiv:2309.16588.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -20,6 +20,9 @@ from metablocks.parts.resample import TIMM
 
 
 class Prefix(Choice, kind="prefix"):
+    parameter: ClassVar[str]
+    """The name of its parameter, a word that Python can have as a name: exported programs are written in it."""
+
     @property
     def tokens(self) -> int:
         """How many tokens this adds."""
@@ -29,8 +32,12 @@ class Prefix(Choice, kind="prefix"):
 class ClassToken(Prefix, name="class"):
     """One learned token that the head can read."""
 
+    parameter = "class_token"
+
 
 class Registers(Prefix, name="registers"):
+    parameter = "registers"
+
     count: Annotated[int, Field(ge=1, le=1024)] = Field(
         examples=[4], description="number of learned tokens that no head reads"
     )
@@ -113,7 +120,7 @@ class PrefixTokens(nn.Module):
     def __init__(self, prefix: tuple[Prefix, ...], dim: int) -> None:
         super().__init__()
         for kind in prefix:
-            self.register_parameter(kind.name, nn.Parameter(torch.empty(1, kind.tokens, dim)))
+            self.register_parameter(kind.parameter, nn.Parameter(torch.empty(1, kind.tokens, dim)))
 
     def forward(self) -> Tensor:
         return torch.cat(list(self.parameters()), 1)

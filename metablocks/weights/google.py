@@ -75,7 +75,7 @@ def _vit(plan: Plan, mha: int, second: int, mlp: int) -> Rules:
     return (
         *linear("embedding", "encoder.stem.proj"),
         *hybrid.google(plan, kernel, vector),
-        Rule("cls", "encoder.embedding.prefix.class"),
+        Rule("cls", "encoder.embedding.prefix.class_token"),
         Rule("Transformer/posembed_input/pos_embedding", "encoder.embedding.position.table"),
         *norm(f"{block}/LayerNorm_0", f"{BLOCK}.mixer.norm"),
         *attention(f"{block}/MultiHeadDotProductAttention_{mha}", f"{BLOCK}.mixer.op"),

@@ -31,7 +31,7 @@ def transformer_blocks(theirs: str, ours: str) -> Rules:
 VIT_EMBEDDING = (
     Rule("patch_embed.proj.*", "encoder.stem.proj.*"),
     Rule("patch_embed.norm.*", "encoder.stem.norm.*"),
-    Rule("cls_token", "encoder.embedding.prefix.class"),
+    Rule("cls_token", "encoder.embedding.prefix.class_token"),
     Rule("reg_token", "encoder.embedding.prefix.registers"),
     Rule("pos_embed", "encoder.embedding.position.table"),
     *hybrid.TIMM,

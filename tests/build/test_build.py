@@ -59,15 +59,15 @@ def test_initialisations_are_those_of_the_publishers():
     torch.manual_seed(0)
     vit = mb.build(TINY, set=["init=vit"]).state_dict()
     assert vit["encoder.stages.0.blocks.0.mixer.op.qkv.weight"].std() == pytest.approx(0.02, rel=0.05)
-    assert vit["encoder.embedding.prefix.class"].abs().max() < 1e-5
+    assert vit["encoder.embedding.prefix.class_token"].abs().max() < 1e-5
     jax = mb.build(TINY, set=["init=vit_jax"]).state_dict()
     assert not jax["head.fc.weight"].any()
-    assert not jax["encoder.embedding.prefix.class"].any()
+    assert not jax["encoder.embedding.prefix.class_token"].any()
     assert 0 < jax["encoder.stages.0.blocks.0.mlp.op.fc1.bias"].std() < 1e-5
     assert jax["encoder.stages.0.blocks.0.mlp.op.fc1.weight"].abs().max() == pytest.approx((6 / 192) ** 0.5, rel=0.01)
     mae = mb.build(TINY, set=["init=mae"]).state_dict()
     assert mae["encoder.stem.proj.weight"].abs().max() == pytest.approx((6 / (64 + 192)) ** 0.5, rel=0.01)
-    assert mae["encoder.embedding.prefix.class"].std() == pytest.approx(0.02, rel=0.4)
+    assert mae["encoder.embedding.prefix.class_token"].std() == pytest.approx(0.02, rel=0.4)
 
 
 @pytest.mark.parametrize("text", [DROP, REPLACE], ids=["drop", "replace"])
@@ -125,7 +125,7 @@ def test_parameter_groups_spare_norms_biases_positions_and_tokens():
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0.0)
     assert all(names[id(p)].endswith(".weight") and "norm" not in names[id(p)] for p in decayed["params"])
     told = {names[id(p)] for p in spared["params"]}
-    assert {"encoder.embedding.position.table", "encoder.embedding.prefix.class"} <= told
+    assert {"encoder.embedding.position.table", "encoder.embedding.prefix.class_token"} <= told
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
     swin = mb.build("swin_t", set={"stages": [{"dim": 96, "depth": 2}]})
     assert all("bias_table" not in name for name in _names(swin, swin.parameter_groups(0.05)[0]["params"]))
