@@ -51,7 +51,8 @@ class Session:
 
     def prepare(self) -> Data:
         """Builds, calls, compiles, and holds the outputs against eager ones, before anything is timed."""
-        found = environment.environment(self.case.device) | environment.versions((self.case.subject.kind,))
+        before = environment.environment(self.case.device)
+        found = before | environment.versions((self.case.subject.kind,))
         if verdict := selfcheck.last_told(found, self.case.device):
             found["self_check"] = verdict
         told = list(environment.warnings(found))
@@ -62,7 +63,7 @@ class Session:
         self.work = {"batches": work.work(self.case, self.subject.model, self.subject.shapes, self.case.batch)}
         first = self._first_call()
         self.worker_peak = memory.resident("VmHWM")
-        told += environment.changed(found, environment.environment(self.case.device))
+        told += environment.changed(before, environment.environment(self.case.device))
         return {
             "environment": found,
             "environment_warnings": told,
@@ -102,16 +103,14 @@ class Session:
                 spans.setdefault(name, []).append(self.timer.span(part))
         return {"parts_s": spans}
 
-    def finish(self, per_block: bool = False) -> Data:
-        """Uses the outputs, reads the memory, and ends the session."""
+    def finish(self, per_block: bool = False, last: bool = True) -> Data:
+        """Uses the outputs and ends the session. Memory is the same in every process: the last one measures it."""
         self.over = True
         self.readings.append(self.sensors.read())
         self.tell("checking the outputs again")
         self._check_again()
-        self.tell("measuring memory")
         grown = self.worker_peak - self.before if self.worker_peak and self.before else None
         told: Data = {
-            "memory": asdict(memory.measured(self.work["batches"], self.case.device)),
             "worker_peak_memory_bytes": grown,
             "sensors": summarised(self.readings),
             "sensor_warnings": warnings(self.readings),
@@ -120,8 +119,8 @@ class Session:
             "foreign_cpu_share": contention.foreign_share_over(self.usages),
             "peaks": self._peaks(),
         }
-        if self.case.compile == "none" and self.subject.plan:
-            told["predicted_bytes"] = self._predicted()
+        if last:
+            told |= self._memory()
         if per_block:
             told |= self._parts(told["peaks"])
         return told
@@ -187,6 +186,14 @@ class Session:
         except Exception as error:  # a foreign network may do on the meta device what cannot be done there
             return {"warning": f"MACs are unknown: it does not run on the meta device ({type(error).__name__})"}
         return asdict(cost) | {"flops": cost.flops, "convention": CONVENTION}
+
+    def _memory(self) -> Data:
+        """Measured, and where the network is an eager one of ours predicted too."""
+        self.tell("measuring memory")
+        told: Data = {"memory": asdict(memory.measured(self.work["batches"], self.case.device))}
+        if self.case.compile == "none" and self.subject.plan:
+            told["predicted_bytes"] = self._predicted()
+        return told
 
     def _predicted(self) -> int | None:
         from metablocks.bench.predict import predicted

@@ -81,7 +81,7 @@ class Trial:
     def finish(self, calls: int, wall_s: float, per_block: bool) -> None:
         """Ends the worker; its rounds become a process of the record."""
         told = self.ask("parts", rounds=len(self.rounds["batches"])) if self.case.mode != "infer" else {}
-        told |= self.ask("finish", per_block=per_block)
+        told |= self.ask("finish", per_block=per_block, last=len(self.facts) + 1 == self.case.processes)
         self._hand, hand = None, self._hand
         self._fact |= told
         self.facts.append(self._fact)

@@ -224,5 +224,6 @@ def test_a_peer_and_a_file_as_it_was_are_measured_in_turns(monkeypatch: pytest.M
     peer = replace(sent(), subject=replace(mine.subject, kind="timm", name="timm:little_net", text="little_net"))
     records = run([peer, mine])
     assert [(one.status, one.kind) for one in records] == [("ok", "timm"), ("ok", "file")], records
+    assert not [one for record in records for one in record.warnings if "the subject set" in one]
     assert (records[0].macs, records[1].image) == (3 * 8 * 12 * 5, None)
     assert json.dumps(records[1].environment)

@@ -17,7 +17,7 @@ from metablocks.bench.record import SCHEMA, Process, Record, bare, cell, dumps, 
 
 from .conftest import case, figures, process
 
-OLD = Path(__file__).parents[2] / "bench" / "results" / "headline_cpu.jsonl"
+OLD = Path(__file__).parents[1] / "data" / "schema_1.jsonl"
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
