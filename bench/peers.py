@@ -80,7 +80,7 @@ def main() -> int:
     parser.add_argument("--most", type=float, default=100, help="million parameters of the largest network")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--import", dest="modules", action="append", default=[], help="import a module after timm")
+    parser.add_argument("--import", dest="modules", action="append", default=[], help="import it after timm")
     parser.add_argument("--import-first", action="append", default=[], help="import a module before timm")
     options = parser.parse_args()
     for name in options.import_first:
@@ -90,7 +90,9 @@ def main() -> int:
     for name in options.modules:
         import_module(name)
     found = [one for one in figures(options.names) if one.spec and not one.half and one.params]
-    print(f"timm {timm.__version__}, torch {torch.__version__}, fp32, eager, CPU, batch {options.batch}, random weights")
+    print(
+        f"timm {timm.__version__}, torch {torch.__version__}, fp32, eager, CPU, batch {options.batch}, random weights"
+    )
     print(f"{'network':20} {'of timm':36} {'params':>9} {'largest output':>14} {'difference':>10} {'relative':>8}")
     worst, count, without = 0.0, 0, []
     for figure in found:

@@ -39,7 +39,7 @@ class Sizes:
     shift: tuple[int, int]
     padding: tuple[int, int]
     grid: tuple[int, int]
-    windowing: Windowing = field(repr=False)
+    windowing: Windowing = field(repr=False, compare=False)  # the same where it comes to the same
     qkv_bias: bool
     proj_bias: bool
 

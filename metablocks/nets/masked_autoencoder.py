@@ -58,7 +58,8 @@ class MaskedAutoencoder(Network):
         if noise is None:
             units = self.mask.units[0] * self.mask.units[1]
             noise = torch.rand(images.shape[0], units, device=images.device)
-        shuffled = noise.argsort(dim=1, stable=True)
+        # ONNX has no other sort than its own, in which the first of two equals comes first
+        shuffled = noise.argsort(dim=1, stable=not torch.compiler.is_exporting())
         restore = shuffled.argsort(1)
         hidden = (restore >= self.mask.kept).to(images.dtype)
         tokens = self._hide(self._patches(images), shuffled, hidden)

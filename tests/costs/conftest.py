@@ -9,6 +9,7 @@ from families import FAMILIES
 import metablocks as mb
 from metablocks.build import build
 
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("METABLOCKS_CACHE", str(tmp_path))

@@ -80,7 +80,7 @@ class Case:
 
     def run(self, model: Network, suffix: str = "") -> dict[str, torch.Tensor]:
         """What the model makes of the stored input: the output, for a masked autoencoder all that was recorded."""
-        dtype = torch.float64 if suffix else torch.float32
+        dtype = next(model.parameters()).dtype
         images = self.tensors["input"].to(dtype)
         if self.entry["system"] in ("vit_jax", "mixer_jax"):
             images = images.permute(0, 3, 1, 2)

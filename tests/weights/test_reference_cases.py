@@ -36,6 +36,8 @@ PLACES = [
     (r"decoder_norm", "decoder.norm"),
 ]
 
+BFLOAT16 = 0.05  # of the largest value; a number of eight binary digits is off by up to 0.004 at every operation
+
 
 def places(names: Iterator[str], model: nn.Module) -> dict[str, str]:
     """The module of every recorded tensor that our division of the work has."""
@@ -130,6 +132,13 @@ def test_the_output_and_everything_recorded_on_the_way_equal_the_original(case):
 
 def test_in_float64_the_output_equals_the_original_to_nine_digits(case):
     check(case.run(case.build(dtype="float64"), "_f64"), case)
+
+
+def test_in_bfloat16_the_output_is_near_the_original(case):
+    made = case.run(case.build(dtype="bfloat16"))["output"]
+    expected = case.tensors["output"]
+    assert made.dtype == torch.bfloat16
+    assert float((made.float() - expected).abs().max()) <= BFLOAT16 * float(expected.abs().max())
 
 
 @pytest.mark.parametrize("suffix", ["", "_f64"], ids=["float32", "float64"])
