@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import Misfit
+from metablocks.core.resample import TIMM
 from metablocks.core.settings import Choice
-from metablocks.parts.resample import TIMM
 
 
 class Prefix(Choice, kind="prefix"):

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from metablocks.parts import resample
+from metablocks.core import resample
 from metablocks.plan import Plan
 from metablocks.weights import hybrid
 from metablocks.weights.rules import Publisher, Rule, Rules

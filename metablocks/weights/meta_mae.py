@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metablocks.parts import resample
+from metablocks.core import resample
 from metablocks.weights.rules import Publisher, Rule
 from metablocks.weights.timm import GELU, LAYER_NORM, VIT_EMBEDDING, VIT_HEADLESS, transformer_blocks
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import Tensor
 
-from metablocks.parts import resample
+from metablocks.core import resample
 from metablocks.plan import Plan
 from metablocks.weights.rules import Publisher, Rule, Rules
 from metablocks.weights.tables import bicubic_offsets

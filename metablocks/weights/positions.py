@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isqrt
 
-from metablocks.parts.resample import Pair
+from metablocks.core.resample import Pair
 from metablocks.plan import Plan
 from metablocks.plan.nouns import EmbeddingPlan
 from metablocks.weights.match import Match

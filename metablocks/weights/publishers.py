@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from metablocks.core import resample
 from metablocks.core.errors import Fault, InputError
 from metablocks.core.text import printable
-from metablocks.parts import resample
 from metablocks.weights import google, meta_mae, microsoft, sail_sg, timm
 from metablocks.weights.rules import Publisher, Rule
 

@@ -9,7 +9,7 @@ from functools import cache
 
 from torch import Tensor
 
-from metablocks.parts.resample import Resampling
+from metablocks.core.resample import Resampling
 from metablocks.plan import Plan
 
 Value = str | float | Mapping[str, object] | list[str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metablocks.parts import resample
+from metablocks.core import resample
 from metablocks.plan import Plan
 from metablocks.weights import hybrid
 from metablocks.weights.rules import Publisher, Rule, Rules, Value, linear

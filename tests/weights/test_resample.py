@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 import metablocks as mb
+from metablocks.core import resample
 from metablocks.core.errors import InputError
-from metablocks.parts import resample
 from metablocks.parts.position import sincos_2d
 
 REFERENCE = Path(__file__).parents[1] / "reference"
