@@ -3,8 +3,6 @@
 The same step as in the bench, so forward, backward and AdamW, is followed storage by storage. Predicted is an eager
 network: a compiled one plans its buffers otherwise, mostly into less. Not known are the workspaces that a kernel
 allocates inside of one operation, such as those of cuDNN, and what an allocator loses between blocks.
-
-Letters: B batch, L queries, S keys, D channels of a head.
 """
 
 from __future__ import annotations
@@ -15,13 +13,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from metablocks.bench.cuda_attention import CudaAttention
 from metablocks.bench.memory import Memory, memory, nbytes, optimised, tensors
 from metablocks.bench.work import Work
 from metablocks.build import checkpoint_blocks, dtype_of, skeleton
@@ -31,9 +28,6 @@ from metablocks.plan import Plan
 
 METHOD = "predicted by fake tensors, eager, {} kernels"
 CUDA_BLOCK = 512  # bytes to which CUDA's caching allocator rounds up
-FLASH = (torch.float16, torch.bfloat16)
-FLASH_HEAD_DIM = 256
-ALIGNED = 8  # elements: rows of a bias that are no multiple of it are copied into some that are
 
 
 def predicted(
@@ -61,7 +55,7 @@ def _predicted(plan: Plan, mode: str, batch: int, dtype: str, device_kind: str, 
     weights = torch.float32 if amp else dtype_of(dtype)
     model = skeleton(plan).to(weights)
     with FakeTensorMode():
-        _fake(model)
+        fake(model)
         if checkpoint:
             checkpoint_blocks(model)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -70,7 +64,7 @@ def _predicted(plan: Plan, mode: str, batch: int, dtype: str, device_kind: str, 
         work = Work(model, [inputs], amp, optimiser)
         watch = _Storages(CUDA_BLOCK if cuda else 1)
         watch.hold([*tensors(model), *inputs])
-        with _CudaAttention(amp) if cuda else nullcontext():
+        with CudaAttention(amp) if cuda else nullcontext():
             growth = _growth(work, watch)
         gradients = nbytes(one.grad for one in trained if one.grad is not None)
         held = nbytes(tensors(model)), nbytes(optimised(optimiser))
@@ -89,7 +83,7 @@ def _growth(work: Work, watch: _Storages) -> int:
     return watch.peak - before
 
 
-def _fake(model: nn.Module) -> None:
+def fake(model: nn.Module) -> None:
     """Puts a fake tensor on the CPU in the place of every tensor of a model; called where tensors made are fake."""
     made: dict[int, Any] = {}
     for module in model.modules():
@@ -145,50 +139,3 @@ class _Storages(TorchDispatchMode):
         out = func(*args, **kwargs)
         self.hold(tree_iter(out))
         return out
-
-
-class _CudaAttention(TorchFunctionMode):
-    """Attention as CUDA has it, on fake tensors of a CPU: fake ones of CUDA need a torch that is built for it.
-
-    The choice is torch's own: flash for half precision without a bias, else memory-efficient, which float64 lacks.
-    """
-
-    def __init__(self, amp: torch.dtype | None) -> None:
-        super().__init__()
-        self.amp = amp
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention and args[0].dtype != torch.float64:
-            return self._attend(*args, **kwargs)
-        return func(*args, **kwargs)
-
-    def _attend(  # noqa: PLR0913  (the operation's own)
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,  # noqa: ARG002  (no mixer's)
-    ) -> Tensor:
-        """(B, heads, L, D) attending to (B, heads, S, D), with a bias that broadcasts to (B, heads, L, S)."""
-        if self.amp is not None:
-            query, key, value = (one.to(self.amp) for one in (query, key, value))
-        if attn_mask is None and query.dtype in FLASH and query.shape[-1] <= FLASH_HEAD_DIM:
-            return _flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
-        keeps = any(one.requires_grad for one in (query, key, value)) and torch.is_grad_enabled()
-        bias = None
-        if attn_mask is not None:
-            bias = attn_mask.to(query.dtype)
-            length = bias.shape[-1]
-            if length % ALIGNED:
-                bias = F.pad(bias, (0, ALIGNED - length % ALIGNED))[..., :length]
-            bias = bias.expand(*query.shape[:3], key.shape[2])
-        return _efficient(query, key, value, bias, keeps, dropout_p, is_causal, scale=scale)[0]
-
-
-_flash = torch.ops.aten._scaled_dot_product_flash_attention
-_efficient = torch.ops.aten._scaled_dot_product_efficient_attention

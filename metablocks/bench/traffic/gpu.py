@@ -1,0 +1,92 @@
+"""A GPU that is not there: inductor lowers and schedules a graph for it, and nothing is compiled or run.
+
+Inductor asks a device for little before it writes code: how many multiprocessors it has, and its generation. With
+those of an H100 in their place, and every tensor of a graph moved to CUDA in name, torch without CUDA makes the kernels
+that it would make there, up to the point where Triton's source would be written. The numbers are the same on every
+machine, also on one that has another GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, fx
+from torch._dynamo.device_interface import CudaInterface
+from torch._inductor import config, scheduler
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_map
+
+NAME = "H100"
+_PROPERTIES = SimpleNamespace(
+    name=NAME,
+    gcnArchName=NAME,
+    major=9,
+    minor=0,
+    multi_processor_count=132,
+    total_memory=80 << 30,
+    regs_per_multiprocessor=65536,
+    max_threads_per_multi_processor=2048,
+    max_threads_per_block=1024,
+    warp_size=32,
+    shared_memory_per_block_optin=227 << 10,
+    L2_cache_size=50 << 20,
+)
+_DEVICE = torch.device("cuda", 0)
+
+
+@contextmanager
+def pretended() -> Iterator[None]:
+    """While this lasts, inductor finds an H100 and Triton. Padding of products, which it would time, is off."""
+    known = {
+        "get_device_properties": _PROPERTIES,
+        "get_device_capability": (9, 0),
+        "device_count": 1,
+        "current_device": 0,
+        "is_bf16_supported": True,
+    }
+    with ExitStack() as stack:
+        for name, value in known.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, _always(value)))
+        stack.enter_context(mock.patch.object(CudaInterface, "get_device_properties", _always(_PROPERTIES)))
+        stack.enter_context(mock.patch.object(CudaInterface, "get_compute_capability", _always(90)))
+        stack.enter_context(mock.patch.object(scheduler, "has_triton", _always(True)))
+        stack.enter_context(config.patch(shape_padding=False, force_disable_caches=True))
+        yield
+
+
+def moved(graph: fx.GraphModule, inputs: list[Any], mode: FakeTensorMode) -> list[Any]:
+    """Moves a graph from the CPU to CUDA in name, in place; returns its inputs, moved as well."""
+
+    def there(value: Any) -> Any:
+        if isinstance(value, torch.device):
+            return _DEVICE if value.type == "cpu" else value
+        return _renamed(value, mode) if isinstance(value, Tensor) else value
+
+    for node in graph.graph.nodes:
+        node.args, node.kwargs = tree_map(there, node.args), tree_map(there, node.kwargs)
+        if "val" in node.meta:
+            node.meta["val"] = tree_map(there, node.meta["val"])
+    for module in graph.modules():
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = buffer if buffer is None else there(buffer)
+    for name, value in vars(graph).items():
+        if isinstance(value, Tensor):  # a constant of the graph
+            setattr(graph, name, there(value))
+    return [there(value) for value in inputs]
+
+
+def _renamed(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+    """A fake tensor of CUDA with the shape, strides and dtype of one of the CPU; others as they are."""
+    if tensor.device.type != "cpu":
+        return tensor
+    like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    return FakeTensor(mode, like, _DEVICE)
+
+
+def _always(value: Any) -> Any:
+    return lambda *_, **__: value
