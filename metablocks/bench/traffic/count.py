@@ -10,7 +10,7 @@ batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -61,9 +61,7 @@ def moved(model: nn.Module, inputs: Sequence[Tensor], mode: str, compile_with: C
     `compile_with` compiles the model with the backend that it is given; without it every operation is a kernel.
     """
     torch._dynamo.reset()
-    tally = Tally()
-    trains = mode != "infer"
-    kept = Kept()
+    trains, tally, kept = mode != "infer", Tally(), Kept()
     with FakeTensorMode(allow_non_fake_inputs=True) as fakes, pretended(), _cuda_attention():
         fake(model)
         model.train(trains)
@@ -71,13 +69,22 @@ def moved(model: nn.Module, inputs: Sequence[Tensor], mode: str, compile_with: C
         images = [fakes.from_tensor(one) if not one.is_meta else torch.empty_like(one, device="cpu") for one in inputs]
         if compile_with is not None:
             compile_with(backend(tally.call))
-        with torch.set_grad_enabled(trains), tally:
-            with kept if trains else nullcontext():
-                output = model(*images)
-            if trains:
-                loss(output).backward()
+            _call(model, images, trains, nullcontext())  # compiling runs operations as well, which are nobody's
+            tally.kernels.clear()
+        model.zero_grad(set_to_none=True)
+        with tally:
+            _call(model, images, trains, kept)
     torch._dynamo.reset()
     return tally.moved(kept if trains else None)
+
+
+def _call(model: nn.Module, images: Sequence[Tensor], trains: bool, kept: AbstractContextManager[None]) -> None:
+    """A forward pass, and where it trains a backward pass."""
+    with torch.set_grad_enabled(trains):
+        with kept if trains else nullcontext():
+            output = model(*images)
+        if trains:
+            loss(output).backward()
 
 
 class Tally(TorchDispatchMode):
@@ -130,7 +137,7 @@ class Tally(TorchDispatchMode):
         )
 
 
-class Kept:
+class Kept(AbstractContextManager[None]):
     """The activations that autograd keeps, each storage once: what is kept of weights and inputs is not told."""
 
     def __init__(self) -> None:

@@ -17,6 +17,7 @@ from unittest import mock
 import torch
 from torch import Tensor, fx
 from torch._dynamo.device_interface import CudaInterface
+from torch._functorch import config as aot_config
 from torch._inductor import config, scheduler
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_map
@@ -41,7 +42,7 @@ _DEVICE = torch.device("cuda", 0)
 
 @contextmanager
 def pretended() -> Iterator[None]:
-    """While this lasts, inductor finds an H100 and Triton. Padding of products, which it would time, is off."""
+    """While this lasts, inductor finds an H100 and Triton. What it would choose by timing it is off."""
     known = {
         "get_device_properties": _PROPERTIES,
         "get_device_capability": (9, 0),
@@ -55,7 +56,20 @@ def pretended() -> Iterator[None]:
         stack.enter_context(mock.patch.object(CudaInterface, "get_device_properties", _always(_PROPERTIES)))
         stack.enter_context(mock.patch.object(CudaInterface, "get_compute_capability", _always(90)))
         stack.enter_context(mock.patch.object(scheduler, "has_triton", _always(True)))
-        stack.enter_context(config.patch(shape_padding=False, force_disable_caches=True))
+        stack.enter_context(config.patch({"shape_padding": False, "triton.autotune_cublasLt": False}))
+        stack.enter_context(aot_config.patch(enable_autograd_cache=False))
+        yield
+
+
+@contextmanager
+def copies() -> Iterator[None]:
+    """While this lasts, `Tensor.copy_` works on fake tensors of CUDA: the method asks for the device before it is
+    told that there is nothing to copy, the operation does not."""
+
+    def copy(self: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+        return torch.ops.aten.copy_.default(self, source, non_blocking)  # type: ignore[no-any-return]
+
+    with mock.patch.object(Tensor, "copy_", copy):
         yield
 
 

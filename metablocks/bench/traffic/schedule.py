@@ -23,7 +23,7 @@ from torch._inductor.dependencies import MemoryDep
 from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
 
-from metablocks.bench.traffic.gpu import moved
+from metablocks.bench.traffic.gpu import copies, moved
 
 Call = Callable[[tuple["Kernel", ...]], AbstractContextManager[None]]
 """Around one call of a graph: what is done inside stands for these kernels."""
@@ -77,7 +77,7 @@ def schedule(
     mode = torch._guards.detect_fake_mode(inputs)
     assert mode is not None
     inputs = moved(graph, inputs, mode)
-    with V.set_debug_handler(DebugContext()), V.set_fake_mode(mode), torch.no_grad():
+    with copies(), V.set_debug_handler(DebugContext()), V.set_fake_mode(mode), torch.no_grad():
         compile_fx.view_to_reshape(graph)
         compile_fx._recursive_record_original_output_strides(graph)
         compile_fx._recursive_post_grad_passes(graph, is_inference=is_inference)
