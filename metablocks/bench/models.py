@@ -70,11 +70,11 @@ def load(case: Case) -> Subject:
     return found
 
 
-def compile_subject(case: Case, found: Subject) -> None:
+def compile_subject(case: Case, found: Subject, backend: str | Callable[..., Any] = "inductor") -> None:
     """Compiles in place what the case compiles, and sets up activation checkpointing, which goes around it."""
     model: Any = found.model
     if found.plan is not None:
-        compile_network(model, case.compile)  # type: ignore[arg-type]
+        compile_network(model, case.compile, backend)  # type: ignore[arg-type]
         if case.checkpoint:
             checkpoint_blocks(model)
         return
@@ -84,7 +84,7 @@ def compile_subject(case: Case, found: Subject) -> None:
             raise InputError(Fault(wrong, help="a network with set_grad_checkpointing, as timm's have, or a spec"))
         model.set_grad_checkpointing()
     if case.compile != "none":
-        model.compile(dynamic=False)
+        model.compile(dynamic=False, backend=backend)
 
 
 def costs(found: Subject) -> Cost:

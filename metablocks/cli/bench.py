@@ -15,6 +15,7 @@ import typer
 
 from metablocks.cli.choices import MAX, Given, planned_pairs
 from metablocks.cli.common import Folders, Json, Sets, following, print_json
+from metablocks.cli.traffic import count_traffic, print_traffic
 from metablocks.core.errors import MetablocksError, MissingError
 from metablocks.core.text import printable
 
@@ -44,7 +45,8 @@ Memory = Annotated[float | None, typer.Option("--memory", metavar="GIB", help="t
 Modules = Annotated[
     list[str], typer.Option("--import", metavar="MODULE", help="that workers import first (repeatable)")
 ]
-PerBlock = Annotated[bool, typer.Option("--per-block", help="also tell where the time goes")]
+PerBlock = Annotated[bool, typer.Option("--per-block", help="also tell where the time goes, or the traffic")]
+Traffic = Annotated[bool, typer.Option("--traffic", help="count what moves, and kernels; no GPU is needed")]
 Resume = Annotated[bool, typer.Option("--resume", help="skip what the results file has under the same conditions")]
 SelfCheck = Annotated[bool, typer.Option("--self-check", help="prove the bench on this machine; measures nothing else")]
 Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="results file, appended to")]
@@ -70,6 +72,7 @@ def bench(  # noqa: PLR0913
     per_block: PerBlock = False,
     resume: Resume = False,
     self_check: SelfCheck = False,
+    traffic: Traffic = False,
     out: Out = Path("results.jsonl"),
     sets: Sets = [],  # noqa: B006
     folders: Folders = [],  # noqa: B006
@@ -82,8 +85,11 @@ def bench(  # noqa: PLR0913
     if self_check:
         _self_check(device, as_json)
         return
-    store.check(out)
     given = Given(mode, batch, image, dtype, how, seconds, processes, limit, memory, tuple(modules))
+    if traffic:
+        print_traffic(list(count_traffic(subjects or (), given, checkpoint, sets, folders)), as_json, per_block)
+        return
+    store.check(out)
     switches = {"device": device, "channels_last": channels_last, "checkpoint": checkpoint}
     records: list[Record] = []
     try:

@@ -52,13 +52,13 @@ def planned_pairs(
     asked += [(group, suite.conditions) for suite in suites for group in suite.groups]
     found: list[tuple[Case, ...]] = []
     for group, usual in asked:
-        conditions = _over(usual, given, switches)
+        conditions = conditions_over(usual, given, switches)
         made = cases(subjects(group, conditions, sets, folders), conditions)
         found += pairs([_limited(case, given) for case in made])
     return found
 
 
-def _over(base: Conditions, given: Given, switches: dict[str, Any]) -> Conditions:
+def conditions_over(base: Conditions, given: Given, switches: dict[str, Any]) -> Conditions:
     """The conditions with what was given put over them."""
     whole = _each("--batch", "a number of images, or max", int)
     numbers = None if given.batch == MAX else given.batch

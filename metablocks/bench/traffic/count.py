@@ -9,6 +9,7 @@ batch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,56 +26,73 @@ from torch.utils._pytree import tree_iter
 
 from metablocks.bench.cuda_attention import attention
 from metablocks.bench.predict import fake
+from metablocks.bench.traffic import BATCH
 from metablocks.bench.traffic.gpu import pretended
-from metablocks.bench.traffic.schedule import Access, Kernel, backend
+from metablocks.bench.traffic.schedule import KINDS, Access, Kernel, backend
 from metablocks.bench.work import loss
 
-BATCH = 251
-"""Images: a prime near the 256 of usual benches. No weight that is shipped has a size that is a multiple of it."""
+Prepare = Callable[[Callable[..., Any]], None]
+"""Compiles a model in place with a backend, or leaves it as it is."""
 
-Compile = Callable[[Callable[..., Any]], None]
+
+@dataclass(frozen=True)
+class Row:
+    """Kernels of one kind: what they are made of, how many there are, elements that all of them move for an image."""
+
+    name: str
+    kind: str
+    times: int
+    elements: float
 
 
 @dataclass(frozen=True)
 class Moved:
-    """`elements` and `bytes` of activations for one image; `fixed` elements once a batch."""
+    """`elements` and `bytes` of activations for one image; `fixed` elements once a batch, weights above all.
+
+    Kernels: `fused` ones that inductor writes, `extern` ones of a library or registered with torch.library, and
+    `eager` operations outside of compiled graphs.
+    """
 
     elements: float
     bytes: float
     fixed: int
-    fused_kernels: int
-    extern_kernels: int
-    eager_kernels: int
+    fused: int
+    extern: int
+    eager: int
     saved_elements: float | None
     """Activations that the forward pass keeps for the backward one; None where nothing is trained."""
     saved_bytes: float | None
+    rows: tuple[Row, ...]
+    """By kind of kernel, the ones that move the most first."""
 
     @property
     def kernels(self) -> int:
-        return self.fused_kernels + self.extern_kernels + self.eager_kernels
+        return self.fused + self.extern + self.eager
 
 
-def moved(model: nn.Module, inputs: Sequence[Tensor], mode: str, compile_with: Compile | None = None) -> Moved:
+def moved(model: nn.Module, inputs: Sequence[Tensor], mode: str, prepare: Prepare) -> Moved:
     """What a forward pass moves, and with a `mode` other than infer also the backward pass, without the optimiser.
 
-    `model` is on the meta device or the CPU and is spoilt; `inputs` have a batch of `BATCH`, and no values.
-    `compile_with` compiles the model with the backend that it is given; without it every operation is a kernel.
+    `model` is on the meta device or the CPU and is spoilt; `inputs` have a batch of `BATCH` and values that are not
+    looked at. Where `prepare` compiles nothing every operation is a kernel.
     """
-    torch._dynamo.reset()
     trains, tally, kept = mode != "infer", Tally(), Kept()
-    with FakeTensorMode(allow_non_fake_inputs=True) as fakes, pretended(), _cuda_attention():
-        fake(model)
-        model.train(trains)
-        kept.besides(model)
-        images = [fakes.from_tensor(one) if not one.is_meta else torch.empty_like(one, device="cpu") for one in inputs]
-        if compile_with is not None:
-            compile_with(backend(tally.call))
-            _call(model, images, trains, nullcontext())  # compiling runs operations as well, which are nobody's
-            tally.kernels.clear()
-        model.zero_grad(set_to_none=True)
-        with tally:
-            _call(model, images, trains, kept)
     torch._dynamo.reset()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), pretended(), _cuda_attention():
+            fake(model)
+            model.train(trains)
+            kept.besides(model)
+            images = [torch.empty(one.shape, dtype=one.dtype) for one in inputs]
+            prepare(backend(tally.call))
+            _call(model, images, trains, nullcontext())
+            # compiling has run operations as well, and they are nobody's
+            tally.kernels.clear()
+            model.zero_grad(set_to_none=True)
+            with tally:
+                _call(model, images, trains, kept)
+    finally:
+        torch._dynamo.reset()
     return tally.moved(kept if trains else None)
 
 
@@ -97,7 +115,6 @@ class Tally(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kernels: list[Kernel] = []
-        self.eager = 0
         self._inside = False
 
     @contextmanager
@@ -116,25 +133,28 @@ class Tally(TorchDispatchMode):
         if not self._inside and _moves(func):
             read = [one for one in tree_iter((args, kwargs)) if isinstance(one, Tensor)]
             written = [one for one in tree_iter(out) if isinstance(one, Tensor)]
-            self.kernels.append(Kernel(str(func), True, tuple(map(_whole, _once(read) + _once(written)))))
-            self.eager += 1
+            self.kernels.append(Kernel(_name(func), "eager", tuple(map(_whole, _once(read) + _once(written)))))
         return out
 
     def moved(self, kept: Kept | None) -> Moved:
-        per_image = [one for kernel in self.kernels for one in kernel.accesses if one.of % BATCH == 0]
+        kinds = Counter(kernel.kind for kernel in self.kernels)
+        accesses = [one for kernel in self.kernels for one in kernel.accesses]
+        per_image = [one for one in accesses if one.of % BATCH == 0]
         elements = sum(one.elements for one in per_image)
-        everything = sum(one.elements for kernel in self.kernels for one in kernel.accesses)
-        fused = sum(not kernel.extern for kernel in self.kernels)
         return Moved(
             elements / BATCH,
             sum(one.elements * one.itemsize for one in per_image) / BATCH,
-            everything - elements,
-            fused,
-            len(self.kernels) - fused - self.eager,
-            self.eager,
+            sum(one.elements for one in accesses) - elements,
+            *(kinds[kind] for kind in KINDS),
             kept.elements / BATCH if kept else None,
             kept.bytes / BATCH if kept else None,
+            tuple(sorted(self._rows(), key=lambda row: -row.elements)),
         )
+
+    def _rows(self) -> Iterator[Row]:
+        for kernel, times in Counter(self.kernels).items():
+            elements = sum(one.elements for one in kernel.accesses if one.of % BATCH == 0)
+            yield Row(kernel.name, kernel.kind, times, times * elements / BATCH)
 
 
 class Kept(AbstractContextManager[None]):

@@ -28,6 +28,9 @@ from metablocks.bench.traffic.gpu import copies, moved
 Call = Callable[[tuple["Kernel", ...]], AbstractContextManager[None]]
 """Around one call of a graph: what is done inside stands for these kernels."""
 
+KINDS = ("fused", "extern", "eager")
+"""Written by inductor; of a library, or registered with torch.library; an operation outside of a compiled graph."""
+
 
 @dataclass(frozen=True)
 class Access:
@@ -40,10 +43,10 @@ class Access:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One launch. `extern`: of a library, or registered with torch.library; else a fused one that inductor writes."""
+    """One launch, of one of the `KINDS`, and the operations that it is made of."""
 
     name: str
-    extern: bool
+    kind: str
     accesses: tuple[Access, ...]
 
 
@@ -97,9 +100,9 @@ def _kernels(nodes: Iterable[Any]) -> Iterator[Kernel]:
             continue
         if isinstance(node, scheduler.ExternKernelSchedulerNode):
             if not isinstance(node.node, ir.MultiOutput):  # which only names one of several results
-                yield Kernel(_name(node), True, tuple(_of_library(node)))
+                yield Kernel(_name(node), "extern", tuple(_of_library(node)))
         else:
-            yield Kernel(_name(node), False, tuple(_fused(node)))
+            yield Kernel(_name(node), "fused", tuple(_fused(node)))
 
 
 def _fused(node: Any) -> Iterator[Access]:
@@ -205,5 +208,3 @@ def _name(node: Any) -> str:
     names = (str(getattr(origin.target, "__name__", origin.target)).partition(".")[0] for origin in origins)
     return " ".join(sorted(set(names)))
 
-
-__all__ = ["Access", "Kernel", "backend", "schedule"]
