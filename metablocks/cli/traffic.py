@@ -1,4 +1,4 @@
-"""`bench --traffic`: what networks move, as one table. Nothing is measured, so no GPU is needed and no record written."""
+"""`bench --traffic`: what networks move, as one table. Nothing is measured: no GPU is needed, no record is written."""
 
 from __future__ import annotations
 

@@ -2,12 +2,13 @@
 
 A network is run once on the meta device and its operations are gathered into kernels. A product with weights, a
 convolution, a pooling, a layer norm and an attention, from the scores to the mean of the values, begin a kernel of
-their own. Everything else joins the last kernel that makes one of its operands: biases, activations, scales, residuals
-and reductions are epilogues. A copy, a partition, a roll, a pad and a gather are index arithmetic of the kernel that
-reads them. So are functions of one value alone, and the norms whose statistics are few numbers an image, group norm
-and batch norm. Each kernel reads each value that another one made once, and writes what another one reads. Weights, and what stays in caches, are not
-counted; nor is what would be saved by keeping the inside of an MLP or a whole block on the chip, so that a narrow stage
-can go below this floor.
+their own. Everything else joins the last kernel that makes one of its operands: residuals and reductions are epilogues.
+What changes only where elements are (a partition, a roll, a pad, a gather) or each by itself (a bias, an activation, a
+scale) costs nothing, and so do norms whose statistics are few numbers an image: group norm, batch norm. Each kernel
+reads each value that another one made once, and writes what another one reads.
+
+Weights are not counted, nor is what would be saved by keeping the inside of an MLP or of a block on the chip: a kernel
+that spans two products goes below this floor.
 """
 
 from __future__ import annotations

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from metablocks.bench.case import Case
@@ -46,8 +48,9 @@ def traffic(case: Case) -> Traffic:
     try:
         with compiling():
             return _spec(case) if case.subject.kind == "spec" else _other(case)
-    except Exception as error:  # a network of someone else may do anything
-        return Traffic(case, None, None, None, explain(error, case)[1])
+    except (Exception, SystemExit) as error:  # a network of someone else may do anything
+        with redirect_stderr(StringIO()):  # a sentence is enough here
+            return Traffic(case, None, None, None, explain(error, case)[1])
 
 
 def _spec(case: Case) -> Traffic:

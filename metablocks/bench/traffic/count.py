@@ -30,6 +30,7 @@ from metablocks.bench.traffic import BATCH
 from metablocks.bench.traffic.gpu import pretended
 from metablocks.bench.traffic.schedule import KINDS, Access, Kernel, backend
 from metablocks.bench.work import loss
+from metablocks.core.errors import Fault, MetablocksError
 
 Prepare = Callable[[Callable[..., Any]], None]
 """Compiles a model in place with a backend, or leaves it as it is."""
@@ -76,6 +77,7 @@ def moved(model: nn.Module, inputs: Sequence[Tensor], mode: str, prepare: Prepar
     `model` is on the meta device or the CPU and is spoilt; `inputs` have a batch of `BATCH` and values that are not
     looked at. Where `prepare` compiles nothing every operation is a kernel.
     """
+    _check(model)
     trains, tally, kept = mode != "infer", Tally(), Kept()
     torch._dynamo.reset()
     try:
@@ -94,6 +96,14 @@ def moved(model: nn.Module, inputs: Sequence[Tensor], mode: str, prepare: Prepar
     finally:
         torch._dynamo.reset()
     return tally.moved(kept if trains else None)
+
+
+def _check(model: nn.Module) -> None:
+    """Raises `MetablocksError` for a weight that would be taken for an activation."""
+    for name, weight in model.named_parameters():
+        if weight.numel() % BATCH == 0:
+            wrong = f"`{name}` has {weight.numel():,} elements, a multiple of {BATCH}, as activations have here"
+            raise MetablocksError(Fault(wrong, help="use another width, or number of classes"))
 
 
 def _call(model: nn.Module, images: Sequence[Tensor], trains: bool, kept: AbstractContextManager[None]) -> None:

@@ -207,4 +207,3 @@ def _name(node: Any) -> str:
     origins = {origin for one in node.get_nodes() for origin in one.node.get_origins()}
     names = (str(getattr(origin.target, "__name__", origin.target)).partition(".")[0] for origin in origins)
     return " ".join(sorted(set(names)))
-
