@@ -156,7 +156,12 @@ def _notes(found: Sequence[Traffic]) -> Iterator[str]:
 
 def _data(one: Traffic) -> dict[str, Any]:
     case = one.case
-    own = {"subject": case.subject.name, "mode": case.mode, "compile": case.compile, "dtype": case.dtype}
+    own: dict[str, Any] = {
+        "subject": case.subject.name,
+        "mode": case.mode,
+        "compile": case.compile,
+        "dtype": case.dtype,
+    }
     own |= {"image": case.subject.image, "checkpoint": case.checkpoint, "failed": one.failed}
     if one.moved is None:
         return own

@@ -159,6 +159,23 @@ def test_afterwards_torch_is_as_it_was() -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_a_gpu_that_is_there_gets_as_many_kernels(mode: str) -> None:
+    from torch._inductor import metrics
+
+    counted = count(mlp, mode)
+    torch._dynamo.reset()
+    metrics.reset()
+    net = Net(mlp).cuda()
+    x = torch.randn(BATCH, N, C, device="cuda")
+    with torch.set_grad_enabled(mode == "train"), torch._inductor.config.patch(force_disable_caches=True):
+        output = torch.compile(net, fullgraph=True, dynamic=False)(x)
+        if mode == "train":
+            output.square().mean().backward()
+    assert metrics.generated_kernel_count == counted.fused
+
+
 def test_a_subject_that_fails_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     found = traffic(case("raise", compile="none"))
     assert found.moved is None

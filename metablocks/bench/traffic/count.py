@@ -28,7 +28,7 @@ from metablocks.bench.cuda_attention import attention
 from metablocks.bench.predict import fake
 from metablocks.bench.traffic import BATCH
 from metablocks.bench.traffic.gpu import pretended
-from metablocks.bench.traffic.schedule import KINDS, Access, Kernel, backend
+from metablocks.bench.traffic.schedule import Access, Kernel, backend
 from metablocks.bench.work import loss
 from metablocks.core.errors import Fault, MetablocksError
 
@@ -155,7 +155,9 @@ class Tally(TorchDispatchMode):
             elements / BATCH,
             sum(one.elements * one.itemsize for one in per_image) / BATCH,
             sum(one.elements for one in accesses) - elements,
-            *(kinds[kind] for kind in KINDS),
+            kinds["fused"],
+            kinds["extern"],
+            kinds["eager"],
             kept.elements / BATCH if kept else None,
             kept.bytes / BATCH if kept else None,
             tuple(sorted(self._rows(), key=lambda row: -row.elements)),

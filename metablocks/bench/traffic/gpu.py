@@ -67,7 +67,7 @@ def copies() -> Iterator[None]:
     told that there is nothing to copy, the operation does not."""
 
     def copy(self: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
-        return torch.ops.aten.copy_.default(self, source, non_blocking)  # type: ignore[no-any-return]
+        return torch.ops.aten.copy_.default(self, source, non_blocking)
 
     with mock.patch.object(Tensor, "copy_", copy):
         yield

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import fx
 from torch._inductor import compile_fx, ir, scheduler
 from torch._inductor.debug import DebugContext
 from torch._inductor.dependencies import MemoryDep
+from torch._inductor.fx_passes.post_grad import view_to_reshape
 from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
 
@@ -27,9 +28,7 @@ from metablocks.bench.traffic.gpu import copies, moved
 
 Call = Callable[[tuple["Kernel", ...]], AbstractContextManager[None]]
 """Around one call of a graph: what is done inside stands for these kernels."""
-
-KINDS = ("fused", "extern", "eager")
-"""Written by inductor; of a library, or registered with torch.library; an operation outside of a compiled graph."""
+Kind = Literal["fused", "extern", "eager"]
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,14 @@ class Access:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One launch, of one of the `KINDS`, and the operations that it is made of."""
+    """One launch, and the operations that it is made of.
+
+    Its kind: `fused`, written by inductor; `extern`, of a library or registered with torch.library; `eager`, an
+    operation outside of a compiled graph.
+    """
 
     name: str
-    kind: str
+    kind: Kind
     accesses: tuple[Access, ...]
 
 
@@ -81,7 +84,7 @@ def schedule(
     assert mode is not None
     inputs = moved(graph, inputs, mode)
     with copies(), V.set_debug_handler(DebugContext()), V.set_fake_mode(mode), torch.no_grad():
-        compile_fx.view_to_reshape(graph)
+        view_to_reshape(graph)
         compile_fx._recursive_record_original_output_strides(graph)
         compile_fx._recursive_post_grad_passes(graph, is_inference=is_inference)
         lowering = GraphLowering(
