@@ -105,7 +105,7 @@ def _row(one: Traffic) -> tuple[str, ...]:
 
 
 def _print_kernels(one: Traffic) -> None:
-    """The kernels of a network that move the most, in all of its blocks together."""
+    """The kernels of a network that move the most, those made of the same operations together."""
     moved = one.moved
     assert moved is not None
     print(f"\n{printable(one.case.label)}, {one.case.mode}")
@@ -121,7 +121,7 @@ def _print_kernels(one: Traffic) -> None:
     ]
     print_table(KERNELS, rows, "llrrr")
     if len(moved.rows) > ROWS:
-        print(f"and {len(moved.rows) - ROWS} kinds of kernels that move less")
+        print(f"and {len(moved.rows) - ROWS} other kernels that move less")
 
 
 def _notes(found: Sequence[Traffic]) -> Iterator[str]:

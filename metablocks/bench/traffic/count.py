@@ -38,7 +38,7 @@ Prepare = Callable[[Callable[..., Any]], None]
 
 @dataclass(frozen=True)
 class Row:
-    """Kernels of one kind: what they are made of, how many there are, elements that all of them move for an image."""
+    """Kernels made of the same operations: how many there are, and elements that all of them move for an image."""
 
     name: str
     kind: str
@@ -64,7 +64,7 @@ class Moved:
     """Activations that the forward pass keeps for the backward one; None where nothing is trained."""
     saved_bytes: float | None
     rows: tuple[Row, ...]
-    """By kind of kernel, the ones that move the most first."""
+    """By what kernels are made of, those that move the most first."""
 
     @property
     def kernels(self) -> int:
@@ -164,9 +164,12 @@ class Tally(TorchDispatchMode):
         )
 
     def _rows(self) -> Iterator[Row]:
-        for kernel, times in Counter(self.kernels).items():
-            elements = sum(one.elements for one in kernel.accesses if one.of % BATCH == 0)
-            yield Row(kernel.name, kernel.kind, times, times * elements / BATCH)
+        times = Counter((kernel.name, kernel.kind) for kernel in self.kernels)
+        elements: Counter[tuple[str, str]] = Counter()
+        for kernel in self.kernels:
+            elements[kernel.name, kernel.kind] += sum(one.elements for one in kernel.accesses if one.of % BATCH == 0)
+        for (name, kind), many in times.items():
+            yield Row(name, kind, many, elements[name, kind] / BATCH)
 
 
 class Kept(AbstractContextManager[None]):

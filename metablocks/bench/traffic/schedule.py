@@ -208,5 +208,8 @@ def _name(node: Any) -> str:
     if kernel:
         return str(kernel).removeprefix("torch.ops.").removeprefix("extern_kernels.")
     origins = {origin for one in node.get_nodes() for origin in one.node.get_origins()}
-    names = (str(getattr(origin.target, "__name__", origin.target)).partition(".")[0] for origin in origins)
-    return " ".join(sorted(set(names)))
+    names = {str(getattr(origin.target, "__name__", origin.target)).partition(".")[0] for origin in origins}
+    return " ".join(sorted(names - _MUTE or names))
+
+
+_MUTE = frozenset("clone convert_element_type expand permute reshape select slice squeeze unsqueeze view".split())  # noqa: SIM905
