@@ -78,11 +78,12 @@ def print_traffic(found: Sequence[Traffic], as_json: bool, per_kernel: bool) -> 
             if one.moved is not None and per_kernel:
                 _print_kernels(one)
         print()
-        for note in _notes(found):
+        failures = (
+            f"failed: {printable(one.case.label)}, {one.case.mode}: {one.failed}" for one in found if one.failed
+        )
+        for note in (*_notes(found), *failures):
             print(textwrap.fill(note, WIDTH, subsequent_indent="  "))
     failed = [one for one in found if one.failed]
-    for one in failed if not as_json else ():
-        print(f"failed: {printable(one.case.label)}, {one.case.mode}: {one.failed}")
     if failed:
         raise typer.Exit(SOME_FAILED if len(failed) < len(found) else FAILED)
 

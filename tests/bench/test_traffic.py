@@ -142,6 +142,15 @@ def kernels(depth: int) -> int:
     return found.moved.kernels
 
 
+def test_a_drop_path_of_someone_else_draws_its_numbers_on_the_gpu() -> None:
+    def drop(net: Net, x: Tensor) -> Tensor:
+        return x + net.narrow(net.wide(x)) * x.new_empty((BATCH, 1, 1)).bernoulli_(0.9)
+
+    found = count(drop, "train")
+    assert "bernoulli" not in " ".join(row.name for row in found.rows)
+    assert found.elements > 0
+
+
 def test_a_weight_that_looks_like_an_activation_is_told() -> None:
     net = nn.Linear(BATCH, 2)
     with pytest.raises(MetablocksError, match=f"`weight` has 502 elements, a multiple of {BATCH}"):

@@ -65,6 +65,7 @@ def test_a_network_that_fails_leaves_the_others_and_says_why(command: Command, t
     done = command(*wanted, str(path), str(TINY))
     assert done.code == 4
     assert "failed: broken, none, infer: ValueError: this subject" in done.out
+    assert max(map(len, done.out.splitlines())) <= 100
     assert "\x1b" not in done.out
     assert command(*wanted, str(path)).code == 1
 

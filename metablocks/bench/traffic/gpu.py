@@ -8,7 +8,7 @@ machine, also on one that has another GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx
 from torch._dynamo.device_interface import CudaInterface
 from torch._functorch import config as aot_config
-from torch._inductor import config, scheduler
+from torch._inductor import config, decomposition, scheduler
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_map
 
@@ -56,9 +56,24 @@ def pretended() -> Iterator[None]:
         stack.enter_context(mock.patch.object(CudaInterface, "get_device_properties", _always(_PROPERTIES)))
         stack.enter_context(mock.patch.object(CudaInterface, "get_compute_capability", _always(90)))
         stack.enter_context(mock.patch.object(scheduler, "has_triton", _always(True)))
+        # asked when a graph is taken apart, which is before it is moved
+        stack.enter_context(mock.patch.object(decomposition, "is_gpu", _always(True)))
         stack.enter_context(config.patch({"shape_padding": False, "triton.autotune_cublasLt": False}))
         stack.enter_context(aot_config.patch(enable_autograd_cache=False))
         yield
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Inductor's, with those for drop path that it keeps from a CPU, on which the graph still is when they are used."""
+
+    def bernoulli(like: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:  # noqa: ARG001
+        return torch.rand_like(like, dtype=torch.float32) < p
+
+    def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:  # noqa: ARG001
+        return self.copy_(bernoulli(self, p))
+
+    in_place = {torch.ops.aten.bernoulli_.float: bernoulli_, torch.ops.aten.bernoulli_.Tensor: bernoulli_}
+    return {**decomposition.select_decomp_table(), torch.ops.aten.bernoulli.p: bernoulli, **in_place}
 
 
 @contextmanager

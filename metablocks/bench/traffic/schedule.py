@@ -24,7 +24,7 @@ from torch._inductor.fx_passes.post_grad import view_to_reshape
 from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
 
-from metablocks.bench.traffic.gpu import copies, moved
+from metablocks.bench.traffic.gpu import copies, decompositions, moved
 
 Call = Callable[[tuple["Kernel", ...]], AbstractContextManager[None]]
 """Around one call of a graph: what is done inside stands for these kernels."""
@@ -60,7 +60,7 @@ def backend(call: Call) -> Callable[..., Any]:
     """
 
     def compiled(graph: fx.GraphModule, inputs: list[Any]) -> Any:
-        return compile_fx.compile_fx(graph, inputs, inner_compile=inner)
+        return compile_fx.compile_fx(graph, inputs, inner, decompositions=decompositions())
 
     def inner(graph: fx.GraphModule, inputs: list[Any], **known: Any) -> Any:
         plain = copy.deepcopy(graph)
