@@ -17,7 +17,13 @@ from metablocks.spec import read
 
 SPECS = ("swin_t", "vit_b16", "mae_vit_b16")
 RESULTS = "bench/results/headline_cpu.jsonl"
-SETTINGS = {"attention": "{head_dim: 32}", "window_attention": "{window: 7, head_dim: 32, shift: half}"}
+WINDOW = "{window: 7, head_dim: 32, shift: half}"
+SETTINGS = {
+    "attention": "{head_dim: 32}",
+    "window_attention": WINDOW,
+    "cosine_window_attention": WINDOW,
+    "window_mlp": WINDOW,
+}
 BATCH = 8
 
 every_spec = pytest.mark.parametrize("name", SPECS)

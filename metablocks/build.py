@@ -34,7 +34,8 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     """The network of a plan on `device`, in evaluation mode, with `weights` (by our names) or freshly initialised.
 
     `compile`: none; block, one graph for each distinct block, stem, downsampling and head; model, one graph in all.
-    `dynamic`: graphs for every size of image and batch, where otherwise each size has graphs of its own.
+    `dynamic`: graphs for every size of image and batch, where otherwise, and of mixers in windows, each size has graphs
+    of its own.
     Raises `MissingError` where the device or a compiler is not there, `InputError` for an unknown name.
     """
     device, dtype = device_of(device), dtype_of(dtype)
@@ -80,12 +81,13 @@ def compile_network(
     if how not in ("block", "model"):
         raise InputError(Fault(f"no way to compile called `{how}`", help="none, block or model"))
     if how == "model":
+        dynamic = dynamic and all(block.symbolic for _, block in blocks(model))
         model.forward = _compiled(type(model).forward, backend, dynamic).__get__(model)
         return
     compiled: dict[Any, Callable[..., Any]] = {}
     for kind, block in blocks(model):
         if kind not in compiled:
-            compiled[kind] = _compiled(type(block).forward, backend, dynamic)
+            compiled[kind] = _compiled(type(block).forward, backend, dynamic and block.symbolic)
         block.forward = compiled[kind].__get__(block)  # type: ignore[method-assign]
     for module in once(model):
         module.forward = _compiled(type(module).forward, backend, dynamic).__get__(module)

@@ -59,6 +59,9 @@ class Mixer(nn.Module):
     no_decay: ClassVar[tuple[str, ...]] = ()
     """Names of parameters (`net.0.weight` too) that train without weight decay, biases and vectors aside."""
 
+    symbolic: ClassVar[bool] = True
+    """Whether one compiled graph may stand for grids of every size; else each size has a graph of its own."""
+
     def __init__(self, sizes: Any) -> None:
         super().__init__()
         self.sizes = sizes

@@ -45,6 +45,7 @@ class Settings(WindowSettings):
 
 
 class WindowMlp(Mixer):
+    symbolic = False  # places in windows of symbolic sizes take the compiler minutes
     sizes: Sizes
     bias: nn.Parameter | None
     order: Tensor

@@ -59,7 +59,7 @@ class MaskedAutoencoder(Network):
             units = self.mask.units[0] * self.mask.units[1]
             noise = torch.rand(images.shape[0], units, device=images.device)
         # ONNX has no other sort than its own, in which the first of two equals comes first
-        shuffled = noise.argsort(dim=1, stable=not torch.compiler.is_exporting())
+        shuffled = noise.argsort(1) if torch.compiler.is_exporting() else noise.argsort(dim=1, stable=True)
         restore = shuffled.argsort(1)
         hidden = (restore >= self.mask.kept).to(images.dtype)
         tokens = self._hide(self._patches(images), shuffled, hidden)

@@ -80,6 +80,11 @@ class Block(nn.Module):
         x = self.mixer(x, grid or self.grid)
         return x if self.mlp is None else self.mlp(x)
 
+    @property
+    def symbolic(self) -> bool:
+        """Whether one compiled graph may stand for every size."""
+        return not isinstance(self.mixer.op, Mixer) or self.mixer.op.symbolic
+
     def admit(self, grid: Grid) -> None:
         """Raises `Misfit` where the mixer cannot run on a grid."""
         if isinstance(self.mixer.op, Mixer):

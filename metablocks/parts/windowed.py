@@ -130,6 +130,7 @@ class WindowedAttention(Mixer):
     from: on another grid they are found anew. The tables are of the window that was planned.
     """
 
+    symbolic = False  # places in windows of symbolic sizes take the compiler minutes
     qkv: nn.Linear
     proj: nn.Linear
     order: Tensor

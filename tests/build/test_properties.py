@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from math import prod
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from strategies import networks
 
 import metablocks as mb
@@ -24,11 +25,12 @@ def inputs(plan, batch):
     return images, torch.rand(batch, height * width)
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, derandomize=True)
 @given(networks)
 def test_any_network_trains_compiles_and_is_counted_alike_by_both(data):
     text = json.dumps(data)
     plan = mb.plan(text)
+    assume(plan.decoder is None or prod(plan.decoder.mask.patch) * plan.encoder.stem.channels > 1)  # has no variance
     torch.manual_seed(0)
     model = mb.build(text)
     given = inputs(plan, 2)

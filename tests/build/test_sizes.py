@@ -47,6 +47,7 @@ def windows(name: str, keys: str = "window: 3, heads: 2, pad: true") -> str:
 
 SIZES = [(40, 64), (64, 36), (48, 48), (128, 96)]
 WINDOWED = [windows(name) for name in ("window_attention", "cosine_window_attention", "window_mlp")]
+symbolic_net = pytest.mark.parametrize("text", [HIERARCHY, PLAIN, PLAIN.replace("learned", "sincos_2d")])
 every_net = pytest.mark.parametrize("text", [HIERARCHY, PLAIN, PLAIN.replace("learned", "sincos_2d"), *WINDOWED])
 
 
@@ -84,7 +85,7 @@ def test_another_size_is_as_built_for_it(text):
 
 
 @pytest.mark.parametrize("compile", ["block", "model"])
-@every_net
+@symbolic_net
 def test_dynamic_graphs_are_not_compiled_again_for_each_size(text, compile):
     torch._dynamo.reset()
     counting = Counting()
@@ -96,6 +97,17 @@ def test_dynamic_graphs_are_not_compiled_again_for_each_size(text, compile):
             assert torch.allclose(model(images), eager(images), atol=1e-5)
             graphs.append(counting.graphs)
     assert graphs[1] == graphs[-1]  # the second size, which is not square, is the last to cost one
+
+
+@pytest.mark.parametrize("compile", ["block", "model"])
+@pytest.mark.parametrize("text", WINDOWED)
+def test_windows_have_graphs_of_their_own_for_each_size(text, compile):
+    torch._dynamo.reset()
+    eager, model = fresh(text), fresh(text, compile=compile, backend=Counting(), dynamic=True)
+    with torch.inference_mode():
+        for height, width in [(32, 32), (40, 64)]:
+            images = torch.randn(2, 3, height, width)
+            assert torch.allclose(model(images), eager(images), atol=1e-5)
 
 
 def test_what_has_weights_for_its_tokens_says_so():
@@ -159,9 +171,8 @@ def test_a_window_is_cut_by_a_smaller_grid_as_if_built_for_it(name):
 
 def trained(name: str) -> dict[str, object]:
     """What keeps the offsets of Swin V2 those of the window that was planned."""
-    keys = "{window: 4, heads: 2, pretrained_window: 4"
-    mixers = [f"{{{name}: {keys}}}}}", f"{{{name}: {keys}, shift: half}}}}"]
-    return {"block.mixer": f"[{', '.join(mixers)}]"} if name.startswith("cosine") else {}
+    keys = {"window": 4, "heads": 2, "pretrained_window": 4}
+    return {"block.mixer": [{name: keys}, {name: keys | {"shift": "half"}}]} if name.startswith("cosine") else {}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +184,7 @@ def trained(name: str) -> dict[str, object]:
             (4, 4),
             "window_mlp has weights for a window of 4, which is cut",
         ),
-        (windows("window_attention", "window: 20, heads: 2"), (64, 64), "there are weights for a window of 16, and on"),
+        (windows("window_attention", "window: 20, heads: 2"), (40, 40), "there are weights for a window of 16, and on"),
     ],
 )
 def test_windows_that_do_not_fit_are_told(text, size, told):
