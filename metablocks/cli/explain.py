@@ -216,7 +216,7 @@ def _lines(plan: Plan) -> Iterator[Line]:
         head = plan.head
         names = [describe(head.head.norm), f"pool {head.head.pool}", describe(head.head.pool_norm)]
         names += [f"linear {head.head.representation} tanh"] if head.head.representation else []
-        names += [f"mlp {head.head.mlp.resolve(head.head.representation or head.dim).hidden}"] if head.head.mlp else []
+        names += [f"mlp {head.head.mlp.resolve(head.head.width(head.dim)).hidden}"] if head.head.mlp else []
         what = ", ".join([*(name for name in names if name != "none"), f"linear {head.classes}"])
         yield Line("head", what, str(head.grid), head.dim, None, (head,))
     if plan.decoder:

@@ -39,16 +39,20 @@ class Head(Settings):
     representation: Size | None = Field(None, description="width of a layer with tanh before the last, or none")
     mlp: HeadMlp | None = Field(None, description="hidden layer between pool_norm and the classes, or none")
 
+    def width(self, dim: int) -> int:
+        """Width of what the MLP or the last layer takes, where tokens have `dim`."""
+        return self.representation or dim
+
 
 class ClassifierHead(nn.Module):
-    """Pools `tokens`: the patches, of any number, or the class token alone. Features are read before it."""
+    """Pools `tokens`: the patches, of any number, or the class token alone. Features are those after `norm`."""
 
     def __init__(self, settings: Head, dim: int, classes: int, tokens: slice) -> None:
         super().__init__()
         self.tokens = tokens
         self.norm = settings.norm.build(dim)
         self.pool_norm = settings.pool_norm.build(dim)
-        width = settings.representation or dim
+        width = settings.width(dim)
         self.representation = nn.Linear(dim, width) if settings.representation else None
         self.mlp = HiddenLayer(width, settings.mlp) if settings.mlp else None
         self.fc = nn.Linear(width if self.mlp is None else self.mlp.fc1.out_features, classes)

@@ -89,9 +89,7 @@ def _head(planner: Planner, net: Classifier, grid: Grid, dim: int) -> HeadPlan |
     planner.norm(("head", "pool_norm"), net.head.pool_norm, dim)
     if net.head.mlp:
         with planner.ledger.using(Use(("head", "mlp"), net.head.mlp)):
-            planner.norm(
-                ("head", "mlp", "norm"), net.head.mlp.norm, net.head.mlp.resolve(net.head.representation or dim).hidden
-            )
+            planner.norm(("head", "mlp", "norm"), net.head.mlp.norm, net.head.mlp.resolve(net.head.width(dim)).hidden)
     return HeadPlan(net.head, grid, dim, net.classes, tokens)
 
 

@@ -103,11 +103,15 @@ def test_dynamic_graphs_are_not_compiled_again_for_each_size(text, compile):
 @pytest.mark.parametrize("text", WINDOWED)
 def test_windows_have_graphs_of_their_own_for_each_size(text, compile):
     torch._dynamo.reset()
-    eager, model = fresh(text), fresh(text, compile=compile, backend=Counting(), dynamic=True)
+    counting = Counting()
+    eager, model = fresh(text), fresh(text, compile=compile, backend=counting, dynamic=True)
+    graphs = [0]
     with torch.inference_mode():
-        for height, width in [(32, 32), (40, 64)]:
+        for height, width in [(32, 32), (40, 64), (40, 64)]:
             images = torch.randn(2, 3, height, width)
             assert torch.allclose(model(images), eager(images), atol=1e-5)
+            graphs.append(counting.graphs)
+    assert graphs[0] < graphs[1] < graphs[2] == graphs[3]
 
 
 def test_what_has_weights_for_its_tokens_says_so():
