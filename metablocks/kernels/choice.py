@@ -1,0 +1,43 @@
+"""Which path a network takes where both can: our fused kernels, or what torch has."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+Kernels = Literal["fused", "reference"]
+
+# The one line to flip to "fused", once bench/kernels.py has shown on a GPU that the kernels are right and pay.
+# No GPU has run them yet: they are tested in Triton's interpreter and compiled for sm_80 and sm_90, no more.
+DEFAULT: Kernels = "reference"
+
+
+def chosen(device: torch.device, asked: Kernels | None = None) -> Kernels:
+    """The path of a network on a device: the one that is asked for, else the default, which is fused on CUDA alone."""
+    if asked is not None:
+        return asked
+    return DEFAULT if device.type == "cuda" and not why_not(device) else "reference"
+
+
+def why_not(device: torch.device) -> str:
+    """Why no kernel of ours runs on a device; nothing where they do."""
+    if not _installed():
+        return "Triton is not installed"
+    if device.type == "cuda":
+        old = torch.cuda.get_device_capability(device) < (8, 0)
+        return "they need a GPU of compute capability 8.0 or newer" if old or torch.version.hip else ""
+    return "" if device.type == "cpu" and interpreted() else f"there are none for the device `{device.type}`"
+
+
+def interpreted() -> bool:
+    """Whether Triton runs its kernels slowly on the CPU, as it does for tests of them."""
+    return os.environ.get("TRITON_INTERPRET") == "1" and _installed()
+
+
+@cache
+def _installed() -> bool:
+    return find_spec("triton") is not None

@@ -1,0 +1,123 @@
+"""Window attention as one operation of torch, on packed tokens that nobody rolled, partitioned or copied.
+
+Swin: Liu et al. 2021, arXiv:2103.14030, section 3.2; with a temperature Swin V2: arXiv:2111.09883, section 3.3.
+`window_twin` is what it computes; on CUDA, and in Triton's interpreter, it runs on the kernels of `window_launch`, on
+everything else on the twin. Letters: B batch, N = H W tokens, C width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from metablocks.kernels import choice, window_twin
+from metablocks.kernels.window_layout import LONGEST, WIDEST, Windows, macs
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def window_attention(  # noqa: PLR0913  (what the twin takes)
+    qkv: Tensor,
+    table: Tensor,
+    windows: Windows,
+    scale: float = 1.0,
+    fill: Tensor | None = None,
+    temperature: Tensor | None = None,
+) -> Tensor:
+    """qkv (B, N, 3C) to (B, N, C), as `window_twin.attention`, which says what the others are."""
+    return _attention(qkv, table, fill, temperature, windows.packed(), scale)
+
+
+def supports(device: torch.device, dtype: torch.dtype, windows: Windows, width: int) -> bool:
+    """Whether there are kernels for a case."""
+    small = windows.length <= LONGEST and width // windows.heads <= WIDEST
+    runs = device.type == "cuda" or (device.type == "cpu" and choice.interpreted())
+    return small and runs and dtype in DTYPES
+
+
+@torch.library.custom_op("metablocks::window_attention", mutates_args=())
+def _attention(  # noqa: PLR0913  (an operation takes tensors and numbers alone)
+    qkv: Tensor,
+    table: Tensor,
+    fill: Tensor | None,
+    temperature: Tensor | None,
+    windows: Sequence[int],
+    scale: float,
+) -> Tensor:
+    found = Windows.unpacked(windows)
+    if supports(qkv.device, qkv.dtype, found, qkv.shape[2] // 3):
+        from metablocks.kernels import window_launch  # brings in Triton
+
+        return window_launch.attention(*_contiguous(qkv, table, fill, temperature), found, scale)
+    return window_twin.attention(qkv, table, fill, temperature, found, scale).contiguous()
+
+
+@_attention.register_fake
+def _(qkv: Tensor, *_: Any) -> Tensor:
+    return qkv.new_empty(qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3)
+
+
+@torch.library.custom_op("metablocks::window_attention_backward", mutates_args=())
+def _gradients(  # noqa: PLR0913  (an operation takes tensors and numbers alone)
+    grad: Tensor,
+    qkv: Tensor,
+    table: Tensor,
+    fill: Tensor | None,
+    temperature: Tensor | None,
+    windows: Sequence[int],
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    found = Windows.unpacked(windows)
+    if supports(qkv.device, qkv.dtype, found, qkv.shape[2] // 3):
+        from metablocks.kernels import window_launch  # brings in Triton
+
+        return window_launch.gradients(*_contiguous(grad, qkv, table, fill, temperature), found, scale)
+    with torch.enable_grad():
+        given = [None if one is None else one.detach().requires_grad_() for one in (qkv, table, fill, temperature)]
+        out = window_twin.attention(*given, found, scale)
+        there = [one for one in given if one is not None]
+        made = iter(torch.autograd.grad(out, there, grad, allow_unused=True, materialize_grads=True))
+    found_grads = [qkv.new_zeros(0) if one is None else next(made).contiguous() for one in given]
+    return found_grads[0], found_grads[1], found_grads[2], found_grads[3]
+
+
+@_gradients.register_fake
+def _(grad: Tensor, qkv: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    table, fill, temperature = rest[:3]
+    made = [qkv.new_empty(0) if one is None else torch.empty_like(one) for one in (qkv, table, fill, temperature)]
+    return made[0], made[1], made[2], made[3]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    """The output is not kept: the weights are computed again from query and key."""
+    ctx.save_for_backward(*inputs[:4])
+    ctx.windows, ctx.scale = inputs[4:]
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    given = ctx.saved_tensors
+    made = _gradients(grad, *given, ctx.windows, ctx.scale)
+    return *(None if one is None else gradient for one, gradient in zip(given, made, strict=True)), None, None
+
+
+_attention.register_autograd(_differentiate, setup_context=_keep)
+
+
+@register_flop_formula(torch.ops.metablocks.window_attention)
+def _flops(qkv: Any, table: Any, fill: Any, temperature: Any, windows: Sequence[int], *_: Any, **__: Any) -> int:
+    """By the convention of torch: two for each multiply-accumulate of a product of matrices."""
+    return 2 * macs(Windows.unpacked(windows), qkv[0], qkv[2] // 3)
+
+
+@register_flop_formula(torch.ops.metablocks.window_attention_backward)
+def _backward_flops(grad: Any, qkv: Any, *rest: Any, **__: Any) -> int:
+    """Five products where the forward pass has two: the scores are computed again."""
+    return 5 * macs(Windows.unpacked(rest[3]), qkv[0], qkv[2] // 3)
+
+
+def _contiguous(*tensors: Tensor | None) -> list[Any]:
+    return [None if tensor is None else tensor.contiguous() for tensor in tensors]

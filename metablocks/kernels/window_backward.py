@@ -1,0 +1,223 @@
+"""The backward pass of window attention in Triton: the weights are computed again, and nothing of them is stored.
+
+`queries` has the tile layout of the forward pass. Where a window is one tile, all gradients come from it: q, k, v and
+the gradient of the output are read, those of q, k, v are written. Else it gives the gradient of q, and for each query
+the logarithm of its summed exponentials and its mean score gradient; from these `keys`, a program of which has all
+queries and a tile of keys, gives those of k and v. A program adds its share of the gradient of the bias up in
+registers, and `offsets` sums the shares in a fixed order: no atomic additions, so equal runs give equal bits.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from metablocks.kernels.window_tiles import (
+    bias_tile,
+    filled,
+    image_of,
+    put,
+    rows,
+    scored,
+    spare,
+    standing,
+    unit,
+    unit_backward,
+)
+
+
+@triton.jit
+def queries(  # noqa: PLR0913, PLR0915  (a kernel takes every pointer and size by itself, and is one function)
+    grad,
+    qkv,
+    table,
+    fill,
+    temperature,
+    grad_qkv,
+    grad_spare,
+    grad_bias,
+    grad_temperature,
+    summed,
+    means,
+    total,
+    heads,
+    height,
+    width,
+    down,
+    right,
+    spares,
+    scale,
+    WH: tl.constexpr,
+    WW: tl.constexpr,
+    TH: tl.constexpr,
+    TW: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    SHIFTED: tl.constexpr,
+    FILLED: tl.constexpr,
+    COSINE: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    """Gradients of q, of shares of the bias and the temperature, and where a tile is a window of k and v."""
+    tiles: tl.constexpr = (WH * WW + BLOCK_M - 1) // BLOCK_M
+    program = tl.program_id(0)
+    walkers = tl.num_programs(0) // (heads * tiles)
+    head, tile, walker = program % heads, program // heads % tiles, program // (heads * tiles)
+    query, key = tile * BLOCK_M + tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N)
+    bias = bias_tile(table, head, heads, query, key, WH, WW, TH, TW)
+    if COSINE:
+        scale = tl.load(temperature + head).to(tl.float32)
+    share = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    warmth = tl.zeros((BLOCK_M,), tl.float32)
+    channels = heads * D
+    for window in range(walker, total, walkers):
+        image = image_of(window, height, width, WH, WW)
+        base = qkv + image * height * width * 3 * channels + head * D
+        at, there, _, side = standing(window, query, height, width, down, right, WH, WW)
+        key_at, key_there, missing, key_side = standing(window, key, height, width, down, right, WH, WW)
+        q = rows(base, at, there, 3 * channels, D, BLOCK_D)
+        g = rows(grad + image * height * width * channels + head * D, at, there, channels, D, BLOCK_D).to(q.dtype)
+        k, row = base + channels, fill + channels + head * D
+        v = filled(k + channels, row + channels, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
+        k = filled(k, row, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
+        q, q_length = unit(q, COSINE)
+        k, k_length = unit(k, COSINE)
+        scores = scored(q, k, scale, bias, side, key_side, SHIFTED)
+        highest = tl.max(scores, 1)
+        weights = tl.exp(scores - highest[:, None])
+        total_weight = tl.sum(weights, 1)
+        weights = weights / total_weight[:, None]
+        grad_weights = tl.dot(g, tl.trans(v), input_precision="ieee")
+        mean = tl.sum(weights * grad_weights, 1)
+        grad_scores = weights * (grad_weights - mean[:, None])
+        share += grad_scores
+        low = grad_scores.to(q.dtype)
+        grad_q = tl.dot(low, k, input_precision="ieee")
+        if COSINE:
+            warmth += tl.sum(grad_q * q.to(tl.float32), 1)
+        grad_q = unit_backward(grad_q * scale, q, q_length, COSINE)
+        base = grad_qkv + image * height * width * 3 * channels + head * D
+        put(base, grad_q, at, there, 3 * channels, D, BLOCK_D)
+        if WHOLE:
+            grad_k = tl.dot(tl.trans(low), q, input_precision="ieee") * scale
+            grad_v = tl.dot(tl.trans(weights.to(q.dtype)), g, input_precision="ieee")
+            grad_k = unit_backward(grad_k, k, k_length, COSINE)
+            put(base + channels, grad_k, key_at, key_there, 3 * channels, D, BLOCK_D)
+            put(base + 2 * channels, grad_v, key_at, key_there, 3 * channels, D, BLOCK_D)
+            if FILLED:
+                base = grad_spare + image * spares * 2 * channels + head * D
+                number = spare(window, key, height, width, WH, WW)
+                put(base, grad_k, number, missing, 2 * channels, D, BLOCK_D)
+                put(base + channels, grad_v, number, missing, 2 * channels, D, BLOCK_D)
+        else:
+            first = (window.to(tl.int64) * heads + head) * (tiles * BLOCK_M)
+            tl.store(summed + first + query, highest + tl.log(total_weight))
+            tl.store(means + first + query, mean)
+    first = (walker * heads + head) * (tiles * BLOCK_M) * BLOCK_N
+    tl.store(grad_bias + first + query[:, None] * BLOCK_N + key[None, :], share)
+    if COSINE:
+        tl.store(grad_temperature + (walker * tiles + tile) * heads + head, tl.sum(warmth, 0))
+
+
+@triton.jit
+def keys(  # noqa: PLR0913  (a kernel takes every pointer and size by itself)
+    grad,
+    qkv,
+    table,
+    fill,
+    temperature,
+    grad_qkv,
+    grad_spare,
+    summed,
+    means,
+    total,
+    heads,
+    height,
+    width,
+    down,
+    right,
+    spares,
+    scale,
+    WH: tl.constexpr,
+    WW: tl.constexpr,
+    TH: tl.constexpr,
+    TW: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    SUMS: tl.constexpr,
+    SHIFTED: tl.constexpr,
+    FILLED: tl.constexpr,
+    COSINE: tl.constexpr,
+):
+    """Gradients of k and v from all BLOCK_M queries of a window and BLOCK_N of its keys. SUMS a window were stored."""
+    tiles: tl.constexpr = (WH * WW + BLOCK_N - 1) // BLOCK_N
+    program = tl.program_id(0)
+    head = program % heads
+    query, key = tl.arange(0, BLOCK_M), program // heads % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
+    bias = bias_tile(table, head, heads, query, key, WH, WW, TH, TW)
+    if COSINE:
+        scale = tl.load(temperature + head).to(tl.float32)
+    channels = heads * D
+    for window in range(program // (heads * tiles), total, tl.num_programs(0) // (heads * tiles)):
+        image = image_of(window, height, width, WH, WW)
+        base = qkv + image * height * width * 3 * channels + head * D
+        at, there, _, side = standing(window, query, height, width, down, right, WH, WW)
+        key_at, key_there, missing, key_side = standing(window, key, height, width, down, right, WH, WW)
+        q = rows(base, at, there, 3 * channels, D, BLOCK_D)
+        g = rows(grad + image * height * width * channels + head * D, at, there, channels, D, BLOCK_D).to(q.dtype)
+        k, row = base + channels, fill + channels + head * D
+        v = filled(k + channels, row + channels, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
+        k = filled(k, row, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
+        q, _ = unit(q, COSINE)
+        k, k_length = unit(k, COSINE)
+        scores = scored(q, k, scale, bias, side, key_side, SHIFTED)
+        first = (window.to(tl.int64) * heads + head) * SUMS
+        log_sum = tl.load(summed + first + query, mask=query < SUMS, other=0.0)
+        mean = tl.load(means + first + query, mask=query < SUMS, other=0.0)
+        weights = tl.where(there[:, None], tl.exp(scores - log_sum[:, None]), 0.0)
+        grad_scores = weights * (tl.dot(g, tl.trans(v), input_precision="ieee") - mean[:, None])
+        grad_k = tl.dot(tl.trans(grad_scores.to(q.dtype)), q, input_precision="ieee") * scale
+        grad_v = tl.dot(tl.trans(weights.to(q.dtype)), g, input_precision="ieee")
+        grad_k = unit_backward(grad_k, k, k_length, COSINE)
+        base = grad_qkv + image * height * width * 3 * channels + head * D
+        put(base + channels, grad_k, key_at, key_there, 3 * channels, D, BLOCK_D)
+        put(base + 2 * channels, grad_v, key_at, key_there, 3 * channels, D, BLOCK_D)
+        if FILLED:
+            base = grad_spare + image * spares * 2 * channels + head * D
+            number = spare(window, key, height, width, WH, WW)
+            put(base, grad_k, number, missing, 2 * channels, D, BLOCK_D)
+            put(base + channels, grad_v, number, missing, 2 * channels, D, BLOCK_D)
+
+
+@triton.jit
+def offsets(
+    grad_bias,
+    grad_table,
+    walkers,
+    heads,
+    WH: tl.constexpr,
+    WW: tl.constexpr,
+    TH: tl.constexpr,
+    TW: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+):
+    """Sums the shares (walkers, heads, ROWS, BLOCK_N) of one offset and head into its row of (offsets, heads)."""
+    head, offset = tl.program_id(0), tl.program_id(1)
+    below, right = offset // (2 * WW - 1) - WH + 1, offset % (2 * WW - 1) - WW + 1
+    key = tl.arange(0, BLOCK_N)
+    row, column = key // WW + below, key % WW + right
+    real = (key < WH * WW) & (row >= 0) & (row < WH) & (column >= 0) & (column < WW)
+    pair = (row * WW + column) * BLOCK_N + key
+    total = tl.zeros((BLOCK_W, BLOCK_N), tl.float32)
+    for first in range(0, walkers, BLOCK_W):
+        walker = first + tl.arange(0, BLOCK_W)
+        at = grad_bias + ((walker * heads + head) * (ROWS * BLOCK_N))[:, None] + pair[None, :]
+        total += tl.load(at, mask=(walker < walkers)[:, None] & real[None, :], other=0.0)
+    at = (below + TH - 1) * (2 * TW - 1) + right + TW - 1
+    tl.store(grad_table + at * heads + head, tl.sum(tl.sum(total, 1), 0).to(grad_table.dtype.element_ty))

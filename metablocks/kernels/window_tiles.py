@@ -1,0 +1,117 @@
+"""What the kernels of window attention have in common, in Triton: where the tokens of a window stand, and its tiles.
+
+No token is moved in memory: shift, partition and reverse are the numbers of rows, worked out where they are used; the
+mask of a shifted window is a comparison of two labels. Letters as in `window_layout`; a slot is a place in a window.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def standing(window, slot, height, width, down, right, WH: tl.constexpr, WW: tl.constexpr):
+    """Of slots of a window: the token there, whether there is one, whether padding stands there, a label of the region.
+
+    A slot is past its window where it is not below WH WW. The map is rolled up by `down` and left by `right`, then
+    padded; the seams of the roll cut it into four regions.
+    """
+    row, column = place(window, slot, height, width, WH, WW)
+    there = (slot < WH * WW) & (row < height) & (column < width)
+    below = row >= (height + WH - 1) // WH * WH - down
+    beyond = column >= (width + WW - 1) // WW * WW - right
+    from_row = tl.where(row + down >= height, row + down - height, row + down)
+    from_column = tl.where(column + right >= width, column + right - width, column + right)
+    token = from_row * width + from_column
+    return token, there, (slot < WH * WW) & ~there, below.to(tl.int32) * 2 + beyond.to(tl.int32)
+
+
+@triton.jit
+def place(window, slot, height, width, WH: tl.constexpr, WW: tl.constexpr):
+    """Row and column of slots on the padded map."""
+    across = (width + WW - 1) // WW
+    inside = window % (((height + WH - 1) // WH) * across)
+    return inside // across * WH + slot // WW, inside % across * WW + slot % WW
+
+
+@triton.jit
+def spare(window, slot, height, width, WH: tl.constexpr, WW: tl.constexpr):
+    """The number of a place that padding adds, among those of its image: beside the map, then below it."""
+    row, column = place(window, slot, height, width, WH, WW)
+    padded = (width + WW - 1) // WW * WW
+    beside = row * (padded - width) + column - width
+    return tl.where(row < height, beside, height * (padded - width) + (row - height) * padded + column)
+
+
+@triton.jit
+def image_of(window, height, width, WH: tl.constexpr, WW: tl.constexpr):
+    """The image of a window; in 64 bits, because offsets of images may need them."""
+    return (window // (((height + WH - 1) // WH) * ((width + WW - 1) // WW))).to(tl.int64)
+
+
+@triton.jit
+def bias_tile(table, head, heads, query, key, WH: tl.constexpr, WW: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
+    """The bias of two slots, query and key, in fp32; -inf where the key is past its window."""
+    below = (query // WW)[:, None] - (key // WW)[None, :] + TH - 1
+    right = (query % WW)[:, None] - (key % WW)[None, :] + TW - 1
+    real = (query < WH * WW)[:, None] & (key < WH * WW)[None, :]
+    bias = tl.load(table + (below * (2 * TW - 1) + right) * heads + head, mask=real, other=0.0)
+    return tl.where((key < WH * WW)[None, :], bias.to(tl.float32), float("-inf"))
+
+
+@triton.jit
+def rows(base, tokens, there, stride, D: tl.constexpr, BLOCK_D: tl.constexpr):
+    """A tile of D channels of some tokens; zeros where there is none."""
+    channel = tl.arange(0, BLOCK_D)
+    mask = there[:, None] & (channel < D)[None, :] if BLOCK_D > D else there[:, None]
+    return tl.load(base + tokens[:, None] * stride + channel[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def filled(base, fill, at, there, missing, stride, D: tl.constexpr, BLOCK_D: tl.constexpr, FILLED: tl.constexpr):
+    """A tile of some tokens, with the row `fill` in the places that padding adds."""
+    tile = rows(base, at, there, stride, D, BLOCK_D)
+    if FILLED:
+        channel = tl.arange(0, BLOCK_D)
+        row = tl.load(fill + channel, mask=channel < D, other=0.0).to(tile.dtype)
+        tile = tl.where(missing[:, None], row[None, :], tile)
+    return tile
+
+
+@triton.jit
+def put(base, tile, tokens, there, stride, D: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Writes a tile to the rows of its tokens."""
+    channel = tl.arange(0, BLOCK_D)
+    mask = there[:, None] & (channel < D)[None, :] if BLOCK_D > D else there[:, None]
+    tl.store(base + tokens[:, None] * stride + channel[None, :], tile.to(base.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def scored(q, k, scale, bias, side, key_side, SHIFTED: tl.constexpr):
+    """Scores of queries and keys in fp32; -100 is added where a shift brought the two together, as in the original."""
+    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale + bias
+    if SHIFTED:
+        scores += tl.where(side[:, None] == key_side[None, :], 0.0, -100.0)
+    return scores
+
+
+@triton.jit
+def unit(tile, COSINE: tl.constexpr):
+    """Rows of length 1 and what they were divided by: their length, at least 1e-12. Without COSINE the rows as is."""
+    length = tl.full((tile.shape[0],), 1.0, tl.float32)
+    if COSINE:
+        wide = tile.to(tl.float32)
+        length = tl.maximum(tl.sqrt(tl.sum(wide * wide, 1)), 1e-12)
+        tile = (wide / length[:, None]).to(tile.dtype)
+    return tile, length
+
+
+@triton.jit
+def unit_backward(grad, direction, length, COSINE: tl.constexpr):
+    """The gradient of rows from that of their directions, in fp32; a row that is too short has no length to keep."""
+    if COSINE:
+        along = tl.sum(grad * direction.to(tl.float32), 1)
+        along = tl.where(length > 1e-12, along, 0.0)
+        grad = (grad - direction.to(tl.float32) * along[:, None]) / length[:, None]
+    return grad
