@@ -21,6 +21,7 @@ from metablocks.costs import count
 from metablocks.images import Recipe, open_picture, recipe_for
 from metablocks.images import prepare as prepared
 from metablocks.images.recipe import recipe_from
+from metablocks.kernels.choice import Kernels
 from metablocks.nets import Network
 from metablocks.plan import Plan
 from metablocks.plan import plan as plan_spec
@@ -58,13 +59,14 @@ def build(  # noqa: PLR0913  (a promise to users)
     compile: Compile = "none",
     backend: str | Callable[..., Any] = "inductor",
     dynamic: bool = False,
+    kernels: Kernels | None = None,
 ) -> Network:
     """The network of a spec on `device`, in evaluation mode. A file of `save` is a spec with its weights.
 
     `weights` is a publisher's checkpoint or one of ours: a file, a folder, `hf-hub:org/name` or a state dict. Settings
     that the publisher implies are applied to a shipped spec and said in the log. Without weights the publisher's
     initialisation is run. `classes` gives another number of outputs, with a fresh last layer where the weights have
-    one for other classes.
+    one for other classes. `kernels`, fused or reference, is for checking one against the other: the default chooses.
     Raises `SpecError`, `InputError` for weights that do not fit, `MissingError` for a device that is not there.
     """
     edits = [*assignments(set), *([] if classes is None else [f"classes={classes}"])]
@@ -72,7 +74,7 @@ def build(  # noqa: PLR0913  (a promise to users)
     if weights is None and not isinstance(source, Spec) and saved_spec(source):
         weights = source
     if weights is None:
-        model = build_plan(plan(spec), None, device, dtype, compile, backend, dynamic)
+        model = build_plan(plan(spec), None, device, dtype, compile, backend, dynamic, kernels)
     else:
         weights = weights if isinstance(weights, Mapping) else locate(weights)
         checkpoint = _checkpoint(weights)
@@ -80,7 +82,7 @@ def build(  # noqa: PLR0913  (a promise to users)
         spec = _agreeing(spec, source, edits, publisher)
         planned = plan(spec)
         tensors = _fitting(checkpoint, publisher, planned, skeleton(planned).state_dict(), classes is not None)
-        model = build_plan(planned, tensors, device, dtype, compile, backend, dynamic)
+        model = build_plan(planned, tensors, device, dtype, compile, backend, dynamic, kernels)
         model.recipe = _recipe(weights, publisher, model, spec)
     model.spec = spec
     return model

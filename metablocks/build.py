@@ -13,7 +13,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError
+from metablocks.core.mixer import Mixer
 from metablocks.core.text import printable
+from metablocks.kernels.choice import Kernels, chosen
 from metablocks.nets import Network, assemble, blocks, initialise
 from metablocks.plan import Plan
 
@@ -30,12 +32,15 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     compile: Compile = "none",
     backend: str | Callable[..., Any] = "inductor",
     dynamic: bool = False,
+    kernels: Kernels | None = None,
 ) -> Network:
     """The network of a plan on `device`, in evaluation mode, with `weights` (by our names) or freshly initialised.
 
     `compile`: none; block, one graph for each distinct block, stem, downsampling and head; model, one graph in all.
     `dynamic`: graphs for every size of image and batch, where otherwise, and of mixers in windows, each size has graphs
     of its own.
+    `kernels`: fused, ours where there are any, elsewhere their readable twins; reference, what torch has; by default
+    what `kernels.choice` chooses for the device.
     Raises `MissingError` where the device or a compiler is not there, `InputError` for an unknown name.
     """
     device, dtype = device_of(device), dtype_of(dtype)
@@ -47,6 +52,7 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     if weights is not None:
         model.load_state_dict(weights, strict=not fresh)
     model.to(dtype).eval()
+    use_kernels(model, chosen(device, kernels))
     compile_network(model, compile, backend, dynamic)
     return model
 
@@ -70,6 +76,13 @@ def materialise(model: nn.Module, device: torch.device) -> None:
                 raise InputError(Fault(wrong, help='make it with device="cpu", or in a persistent parameter'))
             if buffer is not None:
                 module._buffers[name] = buffer.to(device)
+
+
+def use_kernels(model: nn.Module, kernels: Kernels) -> None:
+    """Has every mixer take fused kernels, or none. In place, before the first call."""
+    for module in model.modules():
+        if isinstance(module, Mixer):
+            module.fused = kernels == "fused"
 
 
 def compile_network(

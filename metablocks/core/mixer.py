@@ -58,6 +58,8 @@ class Mixer(nn.Module):
     settings: ClassVar[type[MixerSettings]]
     no_decay: ClassVar[tuple[str, ...]] = ()
     """Names of parameters (`net.0.weight` too) that train without weight decay, biases and vectors aside."""
+    fused: bool = False
+    """Whether it takes fused kernels of ours, where it has any for its sizes, or what torch has. `build` says."""
 
     symbolic: ClassVar[bool] = True
     """Whether one compiled graph may stand for grids of every size; else each size has a graph of its own."""

@@ -21,7 +21,7 @@ from metablocks.costs.nouns import Cost
 from metablocks.plan import BlockKind, Part
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_ROOMS = ("core", "parts", "mixers", "nets", "costs")
+_ROOMS = ("core", "kernels", "parts", "mixers", "nets", "costs")
 
 
 def load(parts: Iterable[Part]) -> dict[Part, Cost]:

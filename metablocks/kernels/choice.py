@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import cache
 from importlib.util import find_spec
 from typing import Literal
 
 import torch
+
+log = logging.getLogger("metablocks")
 
 Kernels = Literal["fused", "reference"]
 
@@ -19,6 +22,8 @@ DEFAULT: Kernels = "reference"
 def chosen(device: torch.device, asked: Kernels | None = None) -> Kernels:
     """The path of a network on a device: the one that is asked for, else the default, which is fused on CUDA alone."""
     if asked is not None:
+        if asked == "fused" and why_not(device):
+            log.warning("fused kernels: %s, so their readable twins run", why_not(device))
         return asked
     return DEFAULT if device.type == "cuda" and not why_not(device) else "reference"
 

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from metablocks.kernels import choice, window_twin
-from metablocks.kernels.window_layout import LONGEST, WIDEST, Windows, macs
+from metablocks.kernels import window_twin
+from metablocks.kernels.choice import why_not
+from metablocks.kernels.window_layout import Windows, fits, macs
 
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
-
-def window_attention(  # noqa: PLR0913  (what the twin takes)
+def window_attention(
     qkv: Tensor,
     table: Tensor,
     windows: Windows,
@@ -32,15 +31,8 @@ def window_attention(  # noqa: PLR0913  (what the twin takes)
     return _attention(qkv, table, fill, temperature, windows.packed(), scale)
 
 
-def supports(device: torch.device, dtype: torch.dtype, windows: Windows, width: int) -> bool:
-    """Whether there are kernels for a case."""
-    small = windows.length <= LONGEST and width // windows.heads <= WIDEST
-    runs = device.type == "cuda" or (device.type == "cpu" and choice.interpreted())
-    return small and runs and dtype in DTYPES
-
-
 @torch.library.custom_op("metablocks::window_attention", mutates_args=())
-def _attention(  # noqa: PLR0913  (an operation takes tensors and numbers alone)
+def _attention(
     qkv: Tensor,
     table: Tensor,
     fill: Tensor | None,
@@ -49,7 +41,7 @@ def _attention(  # noqa: PLR0913  (an operation takes tensors and numbers alone)
     scale: float,
 ) -> Tensor:
     found = Windows.unpacked(windows)
-    if supports(qkv.device, qkv.dtype, found, qkv.shape[2] // 3):
+    if _runs(qkv, found):
         from metablocks.kernels import window_launch  # brings in Triton
 
         return window_launch.attention(*_contiguous(qkv, table, fill, temperature), found, scale)
@@ -62,7 +54,7 @@ def _(qkv: Tensor, *_: Any) -> Tensor:
 
 
 @torch.library.custom_op("metablocks::window_attention_backward", mutates_args=())
-def _gradients(  # noqa: PLR0913  (an operation takes tensors and numbers alone)
+def _gradients(
     grad: Tensor,
     qkv: Tensor,
     table: Tensor,
@@ -72,7 +64,7 @@ def _gradients(  # noqa: PLR0913  (an operation takes tensors and numbers alone)
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     found = Windows.unpacked(windows)
-    if supports(qkv.device, qkv.dtype, found, qkv.shape[2] // 3):
+    if _runs(qkv, found):
         from metablocks.kernels import window_launch  # brings in Triton
 
         return window_launch.gradients(*_contiguous(grad, qkv, table, fill, temperature), found, scale)
@@ -86,13 +78,13 @@ def _gradients(  # noqa: PLR0913  (an operation takes tensors and numbers alone)
 
 
 @_gradients.register_fake
-def _(grad: Tensor, qkv: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(_: Tensor, qkv: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     table, fill, temperature = rest[:3]
     made = [qkv.new_empty(0) if one is None else torch.empty_like(one) for one in (qkv, table, fill, temperature)]
     return made[0], made[1], made[2], made[3]
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  (called by name)
     """The output is not kept: the weights are computed again from query and key."""
     ctx.save_for_backward(*inputs[:4])
     ctx.windows, ctx.scale = inputs[4:]
@@ -108,15 +100,20 @@ _attention.register_autograd(_differentiate, setup_context=_keep)
 
 
 @register_flop_formula(torch.ops.metablocks.window_attention)
-def _flops(qkv: Any, table: Any, fill: Any, temperature: Any, windows: Sequence[int], *_: Any, **__: Any) -> int:
+def _flops(qkv: Any, *rest: Any, **_: Any) -> int:
     """By the convention of torch: two for each multiply-accumulate of a product of matrices."""
-    return 2 * macs(Windows.unpacked(windows), qkv[0], qkv[2] // 3)
+    return 2 * macs(Windows.unpacked(rest[3]), qkv[0], qkv[2] // 3)
 
 
 @register_flop_formula(torch.ops.metablocks.window_attention_backward)
-def _backward_flops(grad: Any, qkv: Any, *rest: Any, **__: Any) -> int:
+def _backward_flops(_: Any, *forward: Any, **__: Any) -> int:
     """Five products where the forward pass has two: the scores are computed again."""
-    return 5 * macs(Windows.unpacked(rest[3]), qkv[0], qkv[2] // 3)
+    return _flops(*forward) * 5 // 2
+
+
+def _runs(qkv: Tensor, windows: Windows) -> bool:
+    """Whether a kernel runs here, and not the twin."""
+    return fits(windows, qkv.dtype, qkv.shape[2] // 3 // windows.heads) and not why_not(qkv.device)
 
 
 def _contiguous(*tensors: Tensor | None) -> list[Any]:

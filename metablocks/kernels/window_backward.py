@@ -27,39 +27,13 @@ from metablocks.kernels.window_tiles import (
 
 
 @triton.jit
-def queries(  # noqa: PLR0913, PLR0915  (a kernel takes every pointer and size by itself, and is one function)
-    grad,
-    qkv,
-    table,
-    fill,
-    temperature,
-    grad_qkv,
-    grad_spare,
-    grad_bias,
-    grad_temperature,
-    summed,
-    means,
-    total,
-    heads,
-    height,
-    width,
-    down,
-    right,
-    spares,
-    scale,
-    WH: tl.constexpr,
-    WW: tl.constexpr,
-    TH: tl.constexpr,
-    TW: tl.constexpr,
-    D: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    SHIFTED: tl.constexpr,
-    FILLED: tl.constexpr,
-    COSINE: tl.constexpr,
-    WHOLE: tl.constexpr,
-):
+def queries(
+    grad, qkv, table, fill, temperature, grad_qkv, grad_spare, grad_bias, grad_temperature, summed, means,
+    total, heads, height, width, down, right, spares, scale,
+    WH: tl.constexpr, WW: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, D: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    SHIFTED: tl.constexpr, FILLED: tl.constexpr, COSINE: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
     """Gradients of q, of shares of the bias and the temperature, and where a tile is a window of k and v."""
     tiles: tl.constexpr = (WH * WW + BLOCK_M - 1) // BLOCK_M
     program = tl.program_id(0)
@@ -74,14 +48,12 @@ def queries(  # noqa: PLR0913, PLR0915  (a kernel takes every pointer and size b
     channels = heads * D
     for window in range(walker, total, walkers):
         image = image_of(window, height, width, WH, WW)
-        base = qkv + image * height * width * 3 * channels + head * D
         at, there, _, side = standing(window, query, height, width, down, right, WH, WW)
         key_at, key_there, missing, key_side = standing(window, key, height, width, down, right, WH, WW)
-        q = rows(base, at, there, 3 * channels, D, BLOCK_D)
-        g = rows(grad + image * height * width * channels + head * D, at, there, channels, D, BLOCK_D).to(q.dtype)
-        k, row = base + channels, fill + channels + head * D
-        v = filled(k + channels, row + channels, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
-        k = filled(k, row, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
+        q, k, v, g = _loaded(
+            grad, qkv, fill, image, at, there, key_at, key_there, missing, head, heads, height * width,
+            D, BLOCK_D, FILLED,
+        )  # fmt: skip
         q, q_length = unit(q, COSINE)
         k, k_length = unit(k, COSINE)
         scores = scored(q, k, scale, bias, side, key_side, SHIFTED)
@@ -103,14 +75,10 @@ def queries(  # noqa: PLR0913, PLR0915  (a kernel takes every pointer and size b
         if WHOLE:
             grad_k = tl.dot(tl.trans(low), q, input_precision="ieee") * scale
             grad_v = tl.dot(tl.trans(weights.to(q.dtype)), g, input_precision="ieee")
-            grad_k = unit_backward(grad_k, k, k_length, COSINE)
-            put(base + channels, grad_k, key_at, key_there, 3 * channels, D, BLOCK_D)
-            put(base + 2 * channels, grad_v, key_at, key_there, 3 * channels, D, BLOCK_D)
-            if FILLED:
-                base = grad_spare + image * spares * 2 * channels + head * D
-                number = spare(window, key, height, width, WH, WW)
-                put(base, grad_k, number, missing, 2 * channels, D, BLOCK_D)
-                put(base + channels, grad_v, number, missing, 2 * channels, D, BLOCK_D)
+            _put_keys(
+                grad_qkv, grad_spare, unit_backward(grad_k, k, k_length, COSINE), grad_v,
+                window, key, key_at, key_there, missing, head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
+            )  # fmt: skip
         else:
             first = (window.to(tl.int64) * heads + head) * (tiles * BLOCK_M)
             tl.store(summed + first + query, highest + tl.log(total_weight))
@@ -122,37 +90,13 @@ def queries(  # noqa: PLR0913, PLR0915  (a kernel takes every pointer and size b
 
 
 @triton.jit
-def keys(  # noqa: PLR0913  (a kernel takes every pointer and size by itself)
-    grad,
-    qkv,
-    table,
-    fill,
-    temperature,
-    grad_qkv,
-    grad_spare,
-    summed,
-    means,
-    total,
-    heads,
-    height,
-    width,
-    down,
-    right,
-    spares,
-    scale,
-    WH: tl.constexpr,
-    WW: tl.constexpr,
-    TH: tl.constexpr,
-    TW: tl.constexpr,
-    D: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    SUMS: tl.constexpr,
-    SHIFTED: tl.constexpr,
-    FILLED: tl.constexpr,
-    COSINE: tl.constexpr,
-):
+def keys(
+    grad, qkv, table, fill, temperature, grad_qkv, grad_spare, summed, means,
+    total, heads, height, width, down, right, spares, scale,
+    WH: tl.constexpr, WW: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, D: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    SUMS: tl.constexpr, SHIFTED: tl.constexpr, FILLED: tl.constexpr, COSINE: tl.constexpr,
+):  # fmt: skip
     """Gradients of k and v from all BLOCK_M queries of a window and BLOCK_N of its keys. SUMS a window were stored."""
     tiles: tl.constexpr = (WH * WW + BLOCK_N - 1) // BLOCK_N
     program = tl.program_id(0)
@@ -161,17 +105,14 @@ def keys(  # noqa: PLR0913  (a kernel takes every pointer and size by itself)
     bias = bias_tile(table, head, heads, query, key, WH, WW, TH, TW)
     if COSINE:
         scale = tl.load(temperature + head).to(tl.float32)
-    channels = heads * D
     for window in range(program // (heads * tiles), total, tl.num_programs(0) // (heads * tiles)):
         image = image_of(window, height, width, WH, WW)
-        base = qkv + image * height * width * 3 * channels + head * D
         at, there, _, side = standing(window, query, height, width, down, right, WH, WW)
         key_at, key_there, missing, key_side = standing(window, key, height, width, down, right, WH, WW)
-        q = rows(base, at, there, 3 * channels, D, BLOCK_D)
-        g = rows(grad + image * height * width * channels + head * D, at, there, channels, D, BLOCK_D).to(q.dtype)
-        k, row = base + channels, fill + channels + head * D
-        v = filled(k + channels, row + channels, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
-        k = filled(k, row, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
+        q, k, v, g = _loaded(
+            grad, qkv, fill, image, at, there, key_at, key_there, missing, head, heads, height * width,
+            D, BLOCK_D, FILLED,
+        )  # fmt: skip
         q, _ = unit(q, COSINE)
         k, k_length = unit(k, COSINE)
         scores = scored(q, k, scale, bias, side, key_side, SHIFTED)
@@ -182,31 +123,51 @@ def keys(  # noqa: PLR0913  (a kernel takes every pointer and size by itself)
         grad_scores = weights * (tl.dot(g, tl.trans(v), input_precision="ieee") - mean[:, None])
         grad_k = tl.dot(tl.trans(grad_scores.to(q.dtype)), q, input_precision="ieee") * scale
         grad_v = tl.dot(tl.trans(weights.to(q.dtype)), g, input_precision="ieee")
-        grad_k = unit_backward(grad_k, k, k_length, COSINE)
-        base = grad_qkv + image * height * width * 3 * channels + head * D
-        put(base + channels, grad_k, key_at, key_there, 3 * channels, D, BLOCK_D)
-        put(base + 2 * channels, grad_v, key_at, key_there, 3 * channels, D, BLOCK_D)
-        if FILLED:
-            base = grad_spare + image * spares * 2 * channels + head * D
-            number = spare(window, key, height, width, WH, WW)
-            put(base, grad_k, number, missing, 2 * channels, D, BLOCK_D)
-            put(base + channels, grad_v, number, missing, 2 * channels, D, BLOCK_D)
+        _put_keys(
+            grad_qkv, grad_spare, unit_backward(grad_k, k, k_length, COSINE), grad_v,
+            window, key, key_at, key_there, missing, head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
+        )  # fmt: skip
+
+
+@triton.jit
+def _loaded(
+    grad, qkv, fill, image, at, there, key_at, key_there, missing, head, heads, tokens,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, FILLED: tl.constexpr,
+):  # fmt: skip
+    """Tiles of q, k, v and of the gradient of the output."""
+    stride = 3 * heads * D
+    base = qkv + image * tokens * stride + head * D
+    key, row = base + heads * D, fill + heads * D + head * D
+    q = rows(base, at, there, stride, D, BLOCK_D)
+    k = filled(key, row, key_at, key_there, missing, stride, D, BLOCK_D, FILLED)
+    v = filled(key + heads * D, row + heads * D, key_at, key_there, missing, stride, D, BLOCK_D, FILLED)
+    g = rows(grad + image * tokens * heads * D + head * D, at, there, heads * D, D, BLOCK_D)
+    return q, k, v, g.to(q.dtype)
+
+
+@triton.jit
+def _put_keys(
+    grad_qkv, grad_spare, grad_k, grad_v, window, key, key_at, key_there, missing, head, heads, height, width, spares,
+    WH: tl.constexpr, WW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, FILLED: tl.constexpr,
+):  # fmt: skip
+    """Writes gradients of k and v: those of tokens among those of qkv, those of padding among (B, spares, 2C)."""
+    image, channels = image_of(window, height, width, WH, WW), heads * D
+    base = grad_qkv + (image * height * width * 3 + 1) * channels + head * D
+    put(base, grad_k, key_at, key_there, 3 * channels, D, BLOCK_D)
+    put(base + channels, grad_v, key_at, key_there, 3 * channels, D, BLOCK_D)
+    if FILLED:
+        base = grad_spare + image * spares * 2 * channels + head * D
+        number = spare(window, key, height, width, WH, WW)
+        put(base, grad_k, number, missing, 2 * channels, D, BLOCK_D)
+        put(base + channels, grad_v, number, missing, 2 * channels, D, BLOCK_D)
 
 
 @triton.jit
 def offsets(
-    grad_bias,
-    grad_table,
-    walkers,
-    heads,
-    WH: tl.constexpr,
-    WW: tl.constexpr,
-    TH: tl.constexpr,
-    TW: tl.constexpr,
-    ROWS: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_W: tl.constexpr,
-):
+    grad_bias, grad_table, walkers, heads,
+    WH: tl.constexpr, WW: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_W: tl.constexpr,
+):  # fmt: skip
     """Sums the shares (walkers, heads, ROWS, BLOCK_N) of one offset and head into its row of (offsets, heads)."""
     head, offset = tl.program_id(0), tl.program_id(1)
     below, right = offset // (2 * WW - 1) - WH + 1, offset % (2 * WW - 1) - WW + 1

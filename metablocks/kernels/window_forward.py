@@ -14,31 +14,12 @@ from metablocks.kernels.window_tiles import bias_tile, filled, image_of, put, ro
 
 
 @triton.jit
-def forward(  # noqa: PLR0913  (a kernel takes every pointer and size by itself)
-    qkv,
-    table,
-    fill,
-    temperature,
-    out,
-    total,
-    heads,
-    height,
-    width,
-    down,
-    right,
-    scale,
-    WH: tl.constexpr,
-    WW: tl.constexpr,
-    TH: tl.constexpr,
-    TW: tl.constexpr,
-    D: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    SHIFTED: tl.constexpr,
-    FILLED: tl.constexpr,
-    COSINE: tl.constexpr,
-):
+def forward(
+    qkv, table, fill, temperature, out, total, heads, height, width, down, right, scale,
+    WH: tl.constexpr, WW: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr, D: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    SHIFTED: tl.constexpr, FILLED: tl.constexpr, COSINE: tl.constexpr,
+):  # fmt: skip
     """`total` windows of all images: qkv (B, N, 3C) to out (B, N, C)."""
     tiles: tl.constexpr = (WH * WW + BLOCK_M - 1) // BLOCK_M
     program = tl.program_id(0)

@@ -35,7 +35,7 @@ def attention(
     return out
 
 
-def gradients(  # noqa: PLR0913  (what the forward pass took, and what its output got)
+def gradients(
     grad: Tensor,
     qkv: Tensor,
     table: Tensor,

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import torch
+
 Pair = tuple[int, int]
 
 LONGEST = 256
@@ -17,6 +19,7 @@ WIDEST = 64
 """Channels of the widest head."""
 WHOLE = 64
 """Tokens of the largest window whose scores are one tile as a whole."""
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 TILE = 64
 """Rows, or columns, of the scores of a larger window that a program has."""
 
@@ -74,6 +77,11 @@ class Windows:
         heads, *rest = numbers
         grid, window, shift, table = zip(rest[::2], rest[1::2], strict=True)
         return Windows(heads, grid, window, shift, table)
+
+
+def fits(windows: Windows, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether there are kernels for a case."""
+    return windows.length <= LONGEST and head_dim <= WIDEST and dtype in DTYPES
 
 
 def macs(windows: Windows, images: int, width: int) -> int:

@@ -44,7 +44,7 @@ def attention(
 
 def bias_tile(table: Tensor, windows: Windows) -> Tensor:
     """(heads, L, L), query and key, from the table of offsets."""
-    height, width = windows.window
+    width = windows.window[1]
     slot = torch.arange(windows.length, device=table.device)
     row, column = slot // width, slot % width
     below = row[:, None] - row + windows.table[0] - 1

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import split_heads
 from metablocks.core.settings import Pair
+from metablocks.kernels.window_attention import window_attention
+from metablocks.kernels.window_layout import Windows
 from metablocks.parts.windowed import Layout, WindowedAttention, Windowing, WindowSettings
 from metablocks.parts.windows import log_offsets
 
@@ -87,12 +89,23 @@ class CosineWindowAttention(WindowedAttention):
 
     def attend(self, windows: Tensor, layout: Layout) -> Tensor:
         query, key, value = self.packed(F.linear(windows, self.qkv.weight, self._bias()))
-        factor = self.logit_scale.clamp(max=LOGIT_LIMIT).exp()
         # the temperature goes into the query, which is smaller than the scores; heads repeat for each folded window
-        query = F.normalize(query, dim=-1) * factor.repeat(windows.shape[1], 1, 1)
-        table = BIAS_RANGE * self.bias_net(self.offsets).sigmoid()
-        bias = table[layout.index].permute(2, 0, 1)
+        query = F.normalize(query, dim=-1) * self._temperature().repeat(windows.shape[1], 1, 1)
+        bias = self._table()[layout.index].permute(2, 0, 1)
         return self.weighted((query, F.normalize(key, dim=-1), value), bias, 1.0, layout.mask)
+
+    def fuse(self, x: Tensor, windows: Windows) -> Tensor:
+        bias, temperature = self._bias(), self._temperature().flatten()
+        fill = bias if windows.spare else None  # zeros come out of the projection as its bias
+        return window_attention(F.linear(x, self.qkv.weight, bias), self._table(), windows, 1.0, fill, temperature)
+
+    def _temperature(self) -> Tensor:
+        """(heads, 1, 1)"""
+        return self.logit_scale.clamp(max=LOGIT_LIMIT).exp()
+
+    def _table(self) -> Tensor:
+        """(offsets, heads) the bias of each offset of two tokens."""
+        return BIAS_RANGE * self.bias_net(self.offsets).sigmoid()
 
     def _bias(self) -> Tensor | None:
         """Of the packed projection: none for the key, whose bias would not cancel under the cosine."""

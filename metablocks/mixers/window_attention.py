@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import split_heads
 from metablocks.core.settings import Positive
+from metablocks.kernels.window_attention import window_attention
+from metablocks.kernels.window_layout import Windows
 from metablocks.parts.windowed import Layout, WindowedAttention, Windowing, WindowSettings
 
 
@@ -81,3 +83,7 @@ class WindowAttention(WindowedAttention):
     def attend(self, windows: Tensor, layout: Layout) -> Tensor:
         bias = self.bias_table[layout.index].permute(2, 0, 1)
         return self.weighted(self.packed(self.qkv(windows)), bias, self.sizes.scale, layout.mask)
+
+    def fuse(self, x: Tensor, windows: Windows) -> Tensor:
+        fill = self.qkv.bias if windows.spare else None  # zeros come out of the projection as its bias
+        return window_attention(self.qkv(x), self.bias_table, windows, self.sizes.scale, fill)

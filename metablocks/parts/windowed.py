@@ -18,6 +18,7 @@ from metablocks.core.grid import Grid
 from metablocks.core.mixer import GridMisfit, Mixer, MixerSettings, check_heads, near
 from metablocks.core.settings import NaturalPair, Pair, Size, fault
 from metablocks.core.text import side
+from metablocks.kernels.window_layout import Windows, fits
 from metablocks.parts.windows import padding, relative_index, shift_mask, token_order, window_order
 
 MAX_WINDOW = 4096  # tokens; its tables have the square of that
@@ -124,7 +125,8 @@ def layout(fit: Fit, grid: Grid, table: tuple[int, int], device: torch.device | 
 
 
 class WindowedAttention(Mixer):
-    """Attention in windows: tokens (B, N, C) to (B, N, C). `attend` is what one of its kinds does in a window.
+    """Attention in windows: tokens (B, N, C) to (B, N, C). `attend` is what one of its kinds does in a window, `fuse`
+    the same for whole maps by our kernels.
 
     `sizes` has heads, head_dim, grid, window as the grid cuts it, shift, padding, and the windowing that these follow
     from: on another grid they are found anew. The tables are of the window that was planned.
@@ -148,6 +150,10 @@ class WindowedAttention(Mixer):
         """(G, n, L, C) to the same shape, for G groups of n windows."""
         raise NotImplementedError
 
+    def fuse(self, x: Tensor, windows: Windows) -> Tensor:
+        """Tokens (B, N, C) to what the output projection takes."""
+        raise NotImplementedError
+
     def admit(self, grid: Grid) -> None:
         window, planned = self.sizes.windowing.on(grid).window, self.sizes.window
         if window[0] > planned[0] or window[1] > planned[1]:
@@ -155,7 +161,12 @@ class WindowedAttention(Mixer):
             raise GridMisfit(wrong)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        fit, laid = self._on(grid, x.device)
+        fit = self._fit(grid)
+        if self.fused:
+            whole = Windows(self.sizes.heads, (grid.height, grid.width), fit.window, fit.shift, self.sizes.window)
+            if fits(whole, x.dtype, self.sizes.head_dim):
+                return self.proj(self.fuse(x, whole))
+        laid = self._laid(fit, grid, x.device)
         if any(fit.padding):
             x = F.pad(x, (0, 0, 0, 1))  # the row of zeros that stands for all padding
         # windows of one image that differ in their mask are folded into the heads, so that no mask is copied for images
@@ -179,9 +190,12 @@ class WindowedAttention(Mixer):
         mixed = F.scaled_dot_product_attention(*packed, attn_mask=bias[None], scale=scale)
         return mixed.unflatten(1, (-1, self.sizes.heads)).transpose(2, 3).flatten(3)
 
-    def _on(self, grid: Grid, device: torch.device) -> tuple[Fit, Layout]:
-        """Windows on a grid: those that were planned, or new ones."""
+    def _fit(self, grid: Grid) -> Fit:
+        """Windows on a grid: those that were planned, or others."""
+        return self.fit if (grid.height, grid.width) == self.sizes.grid else self.sizes.windowing.on(grid)
+
+    def _laid(self, fit: Fit, grid: Grid, device: torch.device) -> Layout:
+        """Their tables: those that were made, or new ones."""
         if (grid.height, grid.width) == self.sizes.grid:
-            return self.fit, Layout(self.order, self.back, self.index, self.mask)
-        fit = self.sizes.windowing.on(grid)
-        return fit, layout(fit, grid, self.sizes.window, device)
+            return Layout(self.order, self.back, self.index, self.mask)
+        return layout(fit, grid, self.sizes.window, device)
