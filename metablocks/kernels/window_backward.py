@@ -80,7 +80,7 @@ def queries(
                 window, key, key_at, key_there, missing, head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
             )  # fmt: skip
         else:
-            first = (window.to(tl.int64) * heads + head) * (tiles * BLOCK_M)
+            first = (window * heads + head).to(tl.int64) * (tiles * BLOCK_M)
             tl.store(summed + first + query, highest + tl.log(total_weight))
             tl.store(means + first + query, mean)
     first = (walker * heads + head) * (tiles * BLOCK_M) * BLOCK_N
@@ -116,7 +116,7 @@ def keys(
         q, _ = unit(q, COSINE)
         k, k_length = unit(k, COSINE)
         scores = scored(q, k, scale, bias, side, key_side, SHIFTED)
-        first = (window.to(tl.int64) * heads + head) * SUMS
+        first = (window * heads + head).to(tl.int64) * SUMS
         log_sum = tl.load(summed + first + query, mask=query < SUMS, other=0.0)
         mean = tl.load(means + first + query, mask=query < SUMS, other=0.0)
         weights = tl.where(there[:, None], tl.exp(scores - log_sum[:, None]), 0.0)
