@@ -48,38 +48,42 @@ def queries(
     channels = heads * D
     for window in range(walker, total, walkers):
         image = image_of(window, height, width, WH, WW)
-        at, there, _, side = standing(window, query, height, width, down, right, WH, WW)
-        key_at, key_there, missing, key_side = standing(window, key, height, width, down, right, WH, WW)
+        at, there, _ = standing(window, query, height, width, down, right, WH, WW)
+        key_at, key_there, missing = standing(window, key, height, width, down, right, WH, WW)
         q, k, v, g = _loaded(
             grad, qkv, fill, image, at, there, key_at, key_there, missing, head, heads, height * width,
             D, BLOCK_D, FILLED,
         )  # fmt: skip
         q, q_length = unit(q, COSINE)
         k, k_length = unit(k, COSINE)
-        scores = scored(q, k, scale, bias, side, key_side, SHIFTED)
+        scores = scored(q, k, scale, bias, window, query, key, height, width, down, right, WH, WW, SHIFTED)
         highest = tl.max(scores, 1)
         weights = tl.exp(scores - highest[:, None])
         total_weight = tl.sum(weights, 1)
         weights = weights / total_weight[:, None]
+        base = grad_qkv + image * height * width * 3 * channels + head * D
+        if WHOLE:  # what is done is written at once, so that it leaves its registers
+            grad_v = tl.dot(tl.trans(weights.to(q.dtype)), g, input_precision="ieee")
+            _put_key(
+                base + 2 * channels, grad_spare + channels, grad_v, image, window, key, key_at, key_there, missing,
+                head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
+            )  # fmt: skip
         grad_weights = tl.dot(g, tl.trans(v), input_precision="ieee")
         mean = tl.sum(weights * grad_weights, 1)
         grad_scores = weights * (grad_weights - mean[:, None])
         share += grad_scores
         low = grad_scores.to(q.dtype)
+        if WHOLE:
+            grad_k = tl.dot(tl.trans(low), q, input_precision="ieee") * scale
+            _put_key(
+                base + channels, grad_spare, unit_backward(grad_k, k, k_length, COSINE), image, window, key, key_at,
+                key_there, missing, head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
+            )  # fmt: skip
         grad_q = tl.dot(low, k, input_precision="ieee")
         if COSINE:
             warmth += tl.sum(grad_q * q.to(tl.float32), 1)
-        grad_q = unit_backward(grad_q * scale, q, q_length, COSINE)
-        base = grad_qkv + image * height * width * 3 * channels + head * D
-        put(base, grad_q, at, there, 3 * channels, D, BLOCK_D)
-        if WHOLE:
-            grad_k = tl.dot(tl.trans(low), q, input_precision="ieee") * scale
-            grad_v = tl.dot(tl.trans(weights.to(q.dtype)), g, input_precision="ieee")
-            _put_keys(
-                grad_qkv, grad_spare, unit_backward(grad_k, k, k_length, COSINE), grad_v,
-                window, key, key_at, key_there, missing, head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
-            )  # fmt: skip
-        else:
+        put(base, unit_backward(grad_q * scale, q, q_length, COSINE), at, there, 3 * channels, D, BLOCK_D)
+        if not WHOLE:
             first = (window * heads + head).to(tl.int64) * (tiles * BLOCK_M)
             tl.store(summed + first + query, highest + tl.log(total_weight))
             tl.store(means + first + query, mean)
@@ -107,15 +111,15 @@ def keys(
         scale = tl.load(temperature + head).to(tl.float32)
     for window in range(program // (heads * tiles), total, tl.num_programs(0) // (heads * tiles)):
         image = image_of(window, height, width, WH, WW)
-        at, there, _, side = standing(window, query, height, width, down, right, WH, WW)
-        key_at, key_there, missing, key_side = standing(window, key, height, width, down, right, WH, WW)
+        at, there, _ = standing(window, query, height, width, down, right, WH, WW)
+        key_at, key_there, missing = standing(window, key, height, width, down, right, WH, WW)
         q, k, v, g = _loaded(
             grad, qkv, fill, image, at, there, key_at, key_there, missing, head, heads, height * width,
             D, BLOCK_D, FILLED,
         )  # fmt: skip
         q, _ = unit(q, COSINE)
         k, k_length = unit(k, COSINE)
-        scores = scored(q, k, scale, bias, side, key_side, SHIFTED)
+        scores = scored(q, k, scale, bias, window, query, key, height, width, down, right, WH, WW, SHIFTED)
         first = (window * heads + head).to(tl.int64) * SUMS
         log_sum = tl.load(summed + first + query, mask=query < SUMS, other=0.0)
         mean = tl.load(means + first + query, mask=query < SUMS, other=0.0)
@@ -123,9 +127,14 @@ def keys(
         grad_scores = weights * (tl.dot(g, tl.trans(v), input_precision="ieee") - mean[:, None])
         grad_k = tl.dot(tl.trans(grad_scores.to(q.dtype)), q, input_precision="ieee") * scale
         grad_v = tl.dot(tl.trans(weights.to(q.dtype)), g, input_precision="ieee")
-        _put_keys(
-            grad_qkv, grad_spare, unit_backward(grad_k, k, k_length, COSINE), grad_v,
-            window, key, key_at, key_there, missing, head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
+        base = grad_qkv + image * height * width * 3 * heads * D + head * D
+        _put_key(
+            base + 2 * heads * D, grad_spare + heads * D, grad_v, image, window, key, key_at, key_there, missing,
+            head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
+        )  # fmt: skip
+        _put_key(
+            base + heads * D, grad_spare, unit_backward(grad_k, k, k_length, COSINE), image, window, key, key_at,
+            key_there, missing, head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
         )  # fmt: skip
 
 
@@ -146,20 +155,15 @@ def _loaded(
 
 
 @triton.jit
-def _put_keys(
-    grad_qkv, grad_spare, grad_k, grad_v, window, key, key_at, key_there, missing, head, heads, height, width, spares,
+def _put_key(
+    base, grad_spare, tile, image, window, key, key_at, key_there, missing, head, heads, height, width, spares,
     WH: tl.constexpr, WW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, FILLED: tl.constexpr,
 ):  # fmt: skip
-    """Writes gradients of k and v: those of tokens among those of qkv, those of padding among (B, spares, 2C)."""
-    image, channels = image_of(window, height, width, WH, WW), heads * D
-    base = grad_qkv + (image * height * width * 3 + 1) * channels + head * D
-    put(base, grad_k, key_at, key_there, 3 * channels, D, BLOCK_D)
-    put(base + channels, grad_v, key_at, key_there, 3 * channels, D, BLOCK_D)
+    """Writes a gradient of k or v: of tokens to those of qkv, of padding to its half of (B, spares, 2C)."""
+    put(base, tile, key_at, key_there, 3 * heads * D, D, BLOCK_D)
     if FILLED:
-        base = grad_spare + image * spares * 2 * channels + head * D
         number = spare(window, key, height, width, WH, WW)
-        put(base, grad_k, number, missing, 2 * channels, D, BLOCK_D)
-        put(base + channels, grad_v, number, missing, 2 * channels, D, BLOCK_D)
+        put(grad_spare + image * spares * 2 * heads * D + head * D, tile, number, missing, 2 * heads * D, D, BLOCK_D)
 
 
 @triton.jit

@@ -33,15 +33,15 @@ def forward(
     for window in range(program // (heads * tiles), total, tl.num_programs(0) // (heads * tiles)):
         image = image_of(window, height, width, WH, WW)
         base = qkv + image * height * width * 3 * channels + head * D
-        at, there, _, side = standing(window, query, height, width, down, right, WH, WW)
-        key_at, key_there, missing, key_side = standing(window, key, height, width, down, right, WH, WW)
+        at, there, _ = standing(window, query, height, width, down, right, WH, WW)
+        key_at, key_there, missing = standing(window, key, height, width, down, right, WH, WW)
         q = rows(base, at, there, 3 * channels, D, BLOCK_D)  # a query that padding adds has an output that is cut off
         base, row = base + channels, fill + channels + head * D
         k = filled(base, row, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
         v = filled(base + channels, row + channels, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
         q, _ = unit(q, COSINE)
         k, _ = unit(k, COSINE)
-        scores = scored(q, k, scale, bias, side, key_side, SHIFTED)
+        scores = scored(q, k, scale, bias, window, query, key, height, width, down, right, WH, WW, SHIFTED)
         weights = tl.exp(scores - tl.max(scores, 1)[:, None])
         summed = tl.sum(weights, 1)
         mixed = tl.dot(weights.to(v.dtype), v, input_precision="ieee") / summed[:, None]

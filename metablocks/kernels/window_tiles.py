@@ -12,19 +12,29 @@ import triton.language as tl
 
 @triton.jit
 def standing(window, slot, height, width, down, right, WH: tl.constexpr, WW: tl.constexpr):
-    """Of slots of a window: the token there, whether there is one, whether padding stands there, a label of the region.
+    """Of slots of a window: the token there, whether there is one, whether padding stands there.
 
     A slot is past its window where it is not below WH WW. The map is rolled up by `down` and left by `right`, then
-    padded; the seams of the roll cut it into four regions.
+    padded.
     """
     row, column = place(window, slot, height, width, WH, WW)
     there = (slot < WH * WW) & (row < height) & (column < width)
-    below = row >= (height + WH - 1) // WH * WH - down
-    beyond = column >= (width + WW - 1) // WW * WW - right
     from_row = tl.where(row + down >= height, row + down - height, row + down)
     from_column = tl.where(column + right >= width, column + right - width, column + right)
-    token = from_row * width + from_column
-    return token, there, (slot < WH * WW) & ~there, below.to(tl.int32) * 2 + beyond.to(tl.int32)
+    return from_row * width + from_column, there, (slot < WH * WW) & ~there
+
+
+@triton.jit
+def side(window, slot, height, width, down, right, WH: tl.constexpr, WW: tl.constexpr):
+    """A label of the region, one of four, into which the seams of the roll cut the padded map.
+
+    The seams are moved to the window and not its slots to the map: that takes half the registers.
+    """
+    down_windows, across = (height + WH - 1) // WH, (width + WW - 1) // WW
+    inside = window % (down_windows * across)
+    below = slot >= ((down_windows - inside // across) * WH - down) * WW
+    beyond = slot % WW >= (across - inside % across) * WW - right
+    return below.to(tl.int32) * 2 + beyond.to(tl.int32)
 
 
 @triton.jit
@@ -88,11 +98,16 @@ def put(base, tile, tokens, there, stride, D: tl.constexpr, BLOCK_D: tl.constexp
 
 
 @triton.jit
-def scored(q, k, scale, bias, side, key_side, SHIFTED: tl.constexpr):
+def scored(
+    q, k, scale, bias, window, query, key, height, width, down, right,
+    WH: tl.constexpr, WW: tl.constexpr, SHIFTED: tl.constexpr,
+):  # fmt: skip
     """Scores of queries and keys in fp32; -100 is added where a shift brought the two together, as in the original."""
     scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale + bias
     if SHIFTED:
-        scores += tl.where(side[:, None] == key_side[None, :], 0.0, -100.0)
+        own = side(window, query, height, width, down, right, WH, WW)
+        other = side(window, key, height, width, down, right, WH, WW)
+        scores = tl.where(own[:, None] == other[None, :], scores, scores - 100.0)
     return scores
 
 
