@@ -13,16 +13,17 @@ import triton
 import triton.language as tl
 
 from metablocks.kernels.window_tiles import (
+    across,
     bias_tile,
+    factors,
     filled,
     image_of,
     put,
     rows,
+    scaled,
     scored,
     spare,
     standing,
-    unit,
-    unit_backward,
 )
 
 
@@ -54,35 +55,40 @@ def queries(
             grad, qkv, fill, image, at, there, key_at, key_there, missing, head, heads, height * width,
             D, BLOCK_D, FILLED,
         )  # fmt: skip
-        q, q_length = unit(q, COSINE)
-        k, k_length = unit(k, COSINE)
-        scores = scored(q, k, scale, bias, window, query, key, height, width, down, right, WH, WW, SHIFTED)
+        q_factor, k_factor = factors(q, k, scale, COSINE)
+        scores = scored(
+            q, k, q_factor, k_factor, bias, window, query, key, height, width, down, right, WH, WW, SHIFTED, COSINE
+        )  # fmt: skip
         highest = tl.max(scores, 1)
         weights = tl.exp(scores - highest[:, None])
         total_weight = tl.sum(weights, 1)
-        weights = weights / total_weight[:, None]
+        weights = (weights * (1.0 / total_weight)[:, None]).to(q.dtype)  # half the registers while its gradient is made
         base = grad_qkv + image * height * width * 3 * channels + head * D
         if WHOLE:  # what is done is written at once, so that it leaves its registers
-            grad_v = tl.dot(tl.trans(weights.to(q.dtype)), g, input_precision="ieee")
+            grad_v = tl.dot(tl.trans(weights), g, input_precision="ieee")
             _put_key(
                 base + 2 * channels, grad_spare + channels, grad_v, image, window, key, key_at, key_there, missing,
                 head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
             )  # fmt: skip
         grad_weights = tl.dot(g, tl.trans(v), input_precision="ieee")
-        mean = tl.sum(weights * grad_weights, 1)
-        grad_scores = weights * (grad_weights - mean[:, None])
+        mean = tl.sum(weights.to(tl.float32) * grad_weights, 1)
+        grad_scores = weights.to(tl.float32) * (grad_weights - mean[:, None])
         share += grad_scores
-        low = grad_scores.to(q.dtype)
+        low = scaled(grad_scores, q_factor, k_factor, COSINE).to(q.dtype)
         if WHOLE:
-            grad_k = tl.dot(tl.trans(low), q, input_precision="ieee") * scale
+            grad_k = tl.dot(tl.trans(low), q, input_precision="ieee")
+            if COSINE:
+                grad_k = across(grad_k, k, tl.sum(grad_k * k.to(tl.float32), 1), k_factor)
             _put_key(
-                base + channels, grad_spare, unit_backward(grad_k, k, k_length, COSINE), image, window, key, key_at,
-                key_there, missing, head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
+                base + channels, grad_spare, grad_k, image, window, key, key_at, key_there, missing,
+                head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
             )  # fmt: skip
         grad_q = tl.dot(low, k, input_precision="ieee")
         if COSINE:
-            warmth += tl.sum(grad_q * q.to(tl.float32), 1)
-        put(base, unit_backward(grad_q * scale, q, q_length, COSINE), at, there, 3 * channels, D, BLOCK_D)
+            along = tl.sum(grad_q * q.to(tl.float32), 1)
+            warmth += along
+            grad_q = across(grad_q, q, along, q_factor / scale)
+        put(base, grad_q, at, there, 3 * channels, D, BLOCK_D)
         if not WHOLE:
             first = (window * heads + head).to(tl.int64) * (tiles * BLOCK_M)
             tl.store(summed + first + query, highest + tl.log(total_weight))
@@ -90,7 +96,7 @@ def queries(
     first = (walker * heads + head) * (tiles * BLOCK_M) * BLOCK_N
     tl.store(grad_bias + first + query[:, None] * BLOCK_N + key[None, :], share)
     if COSINE:
-        tl.store(grad_temperature + (walker * tiles + tile) * heads + head, tl.sum(warmth, 0))
+        tl.store(grad_temperature + (walker * tiles + tile) * heads + head, tl.sum(warmth, 0) / scale)
 
 
 @triton.jit
@@ -117,15 +123,19 @@ def keys(
             grad, qkv, fill, image, at, there, key_at, key_there, missing, head, heads, height * width,
             D, BLOCK_D, FILLED,
         )  # fmt: skip
-        q, _ = unit(q, COSINE)
-        k, k_length = unit(k, COSINE)
-        scores = scored(q, k, scale, bias, window, query, key, height, width, down, right, WH, WW, SHIFTED)
+        q_factor, k_factor = factors(q, k, scale, COSINE)
+        scores = scored(
+            q, k, q_factor, k_factor, bias, window, query, key, height, width, down, right, WH, WW, SHIFTED, COSINE
+        )  # fmt: skip
         first = (window * heads + head).to(tl.int64) * SUMS
         log_sum = tl.load(summed + first + query, mask=query < SUMS, other=0.0)
         mean = tl.load(means + first + query, mask=query < SUMS, other=0.0)
         weights = tl.where(there[:, None], tl.exp(scores - log_sum[:, None]), 0.0)
         grad_scores = weights * (tl.dot(g, tl.trans(v), input_precision="ieee") - mean[:, None])
-        grad_k = tl.dot(tl.trans(grad_scores.to(q.dtype)), q, input_precision="ieee") * scale
+        low = scaled(grad_scores, q_factor, k_factor, COSINE).to(q.dtype)
+        grad_k = tl.dot(tl.trans(low), q, input_precision="ieee")
+        if COSINE:
+            grad_k = across(grad_k, k, tl.sum(grad_k * k.to(tl.float32), 1), k_factor)
         grad_v = tl.dot(tl.trans(weights.to(q.dtype)), g, input_precision="ieee")
         base = grad_qkv + image * height * width * 3 * heads * D + head * D
         _put_key(
@@ -133,8 +143,8 @@ def keys(
             head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
         )  # fmt: skip
         _put_key(
-            base + heads * D, grad_spare, unit_backward(grad_k, k, k_length, COSINE), image, window, key, key_at,
-            key_there, missing, head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
+            base + heads * D, grad_spare, grad_k, image, window, key, key_at, key_there, missing,
+            head, heads, height, width, spares, WH, WW, D, BLOCK_D, FILLED,
         )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from metablocks.kernels.window_tiles import bias_tile, filled, image_of, put, rows, scored, standing, unit
+from metablocks.kernels.window_tiles import bias_tile, factors, filled, image_of, put, rows, scored, standing
 
 
 @triton.jit
@@ -39,10 +39,11 @@ def forward(
         base, row = base + channels, fill + channels + head * D
         k = filled(base, row, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
         v = filled(base + channels, row + channels, key_at, key_there, missing, 3 * channels, D, BLOCK_D, FILLED)
-        q, _ = unit(q, COSINE)
-        k, _ = unit(k, COSINE)
-        scores = scored(q, k, scale, bias, window, query, key, height, width, down, right, WH, WW, SHIFTED)
+        q_factor, k_factor = factors(q, k, scale, COSINE)
+        scores = scored(
+            q, k, q_factor, k_factor, bias, window, query, key, height, width, down, right, WH, WW, SHIFTED, COSINE
+        )  # fmt: skip
         weights = tl.exp(scores - tl.max(scores, 1)[:, None])
         summed = tl.sum(weights, 1)
-        mixed = tl.dot(weights.to(v.dtype), v, input_precision="ieee") / summed[:, None]
+        mixed = tl.dot(weights.to(v.dtype), v, input_precision="ieee") * (1.0 / summed)[:, None]
         put(out + image * height * width * channels + head * D, mixed, at, there, channels, D, BLOCK_D)

@@ -99,11 +99,11 @@ def put(base, tile, tokens, there, stride, D: tl.constexpr, BLOCK_D: tl.constexp
 
 @triton.jit
 def scored(
-    q, k, scale, bias, window, query, key, height, width, down, right,
-    WH: tl.constexpr, WW: tl.constexpr, SHIFTED: tl.constexpr,
+    q, k, q_factor, k_factor, bias, window, query, key, height, width, down, right,
+    WH: tl.constexpr, WW: tl.constexpr, SHIFTED: tl.constexpr, COSINE: tl.constexpr,
 ):  # fmt: skip
     """Scores of queries and keys in fp32; -100 is added where a shift brought the two together, as in the original."""
-    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale + bias
+    scores = scaled(tl.dot(q, tl.trans(k), input_precision="ieee"), q_factor, k_factor, COSINE) + bias
     if SHIFTED:
         own = side(window, query, height, width, down, right, WH, WW)
         other = side(window, key, height, width, down, right, WH, WW)
@@ -112,21 +112,35 @@ def scored(
 
 
 @triton.jit
-def unit(tile, COSINE: tl.constexpr):
-    """Rows of length 1 and what they were divided by: their length, at least 1e-12. Without COSINE the rows as is."""
-    length = tl.full((tile.shape[0],), 1.0, tl.float32)
+def factors(q, k, scale, COSINE: tl.constexpr):
+    """What products of rows are multiplied by. With COSINE the scale over the length of each, in fp32.
+
+    A row of zeros has no direction: its cosines, and its gradients, are 0.
+    """
     if COSINE:
-        wide = tile.to(tl.float32)
-        length = tl.maximum(tl.sqrt(tl.sum(wide * wide, 1)), 1e-12)
-        tile = (wide / length[:, None]).to(tile.dtype)
-    return tile, length
+        return _inverse_length(q) * scale, _inverse_length(k)
+    else:
+        return scale, scale
 
 
 @triton.jit
-def unit_backward(grad, direction, length, COSINE: tl.constexpr):
-    """The gradient of rows from that of their directions, in fp32; a row that is too short has no length to keep."""
+def _inverse_length(tile):
+    wide = tile.to(tl.float32)
+    length = tl.sqrt(tl.sum(wide * wide, 1))
+    return tl.where(length > 1e-12, 1.0 / tl.maximum(length, 1e-12), 0.0)
+
+
+@triton.jit
+def scaled(products, q_factor, k_factor, COSINE: tl.constexpr):
+    """Products of queries and keys, or their gradients, times the factors."""
     if COSINE:
-        along = tl.sum(grad * direction.to(tl.float32), 1)
-        along = tl.where(length > 1e-12, along, 0.0)
-        grad = (grad - direction.to(tl.float32) * along[:, None]) / length[:, None]
-    return grad
+        products = products * q_factor[:, None] * k_factor[None, :]
+    else:
+        products *= q_factor
+    return products
+
+
+@triton.jit
+def across(grad, tile, along, factor):
+    """The part of a gradient that turns a row and does not make it longer. `along` is its product with the row."""
+    return grad - tile.to(tl.float32) * (along * factor * factor)[:, None]
