@@ -13,7 +13,7 @@ import torch
 
 
 def why_not() -> str:
-    """Why no kernel can be interpreted here; nothing where it can. Asks Triton to interpret where nobody uses it yet."""
+    """Why no kernel can be interpreted here; nothing where it can. Has Triton interpret unless somebody uses it."""
     if find_spec("triton") is None:
         return "Triton is not installed"
     if os.environ.get("TRITON_INTERPRET") != "1":

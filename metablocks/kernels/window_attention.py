@@ -68,13 +68,7 @@ def _gradients(
         from metablocks.kernels import window_launch  # brings in Triton
 
         return window_launch.gradients(*_contiguous(grad, qkv, table, fill, temperature), found, scale)
-    with torch.enable_grad():
-        given = [None if one is None else one.detach().requires_grad_() for one in (qkv, table, fill, temperature)]
-        out = window_twin.attention(*given, found, scale)
-        there = [one for one in given if one is not None]
-        made = iter(torch.autograd.grad(out, there, grad, allow_unused=True, materialize_grads=True))
-    found_grads = [qkv.new_zeros(0) if one is None else next(made).contiguous() for one in given]
-    return found_grads[0], found_grads[1], found_grads[2], found_grads[3]
+    return window_twin.gradients(grad, qkv, table, fill, temperature, found, scale)
 
 
 @_gradients.register_fake

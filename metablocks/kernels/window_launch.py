@@ -31,7 +31,9 @@ def attention(
     given = (qkv, table, *_standing_in(qkv, fill, temperature), out)
     fixed = _fixed(windows, packed // 3, fill, temperature)
     grid = _programs(qkv, windows, rows, 3)
-    forward[grid](*given, *_sizes(qkv, windows), scale, BLOCK_M=rows, BLOCK_N=columns, **fixed, **warps(columns))
+    forward[grid](
+        *given, *_sizes(qkv, windows), scale, BLOCK_M=rows, BLOCK_N=columns, **fixed, **_options(qkv, columns)
+    )
     return out
 
 
@@ -58,7 +60,7 @@ def gradients(
     sums = qkv.new_empty(2, 0 if whole else batch * windows.count, windows.heads, bands * rows, dtype=wide)
     given = (grad, qkv, table, *_standing_in(qkv, fill, temperature), grad_qkv, grad_spare)
     sizes = (*_sizes(qkv, windows), windows.spare, scale)
-    fixed = _fixed(windows, packed // 3, fill, temperature) | warps(columns)
+    fixed = _fixed(windows, packed // 3, fill, temperature) | _options(qkv, columns, True)
     backwards.queries[programs](
         *given, shares, warmth, *sums, *sizes, BLOCK_M=rows, BLOCK_N=columns, WHOLE=whole, **fixed
     )
@@ -75,9 +77,17 @@ def tiles(windows: Windows) -> tuple[int, int]:
     return (columns if windows.length <= WHOLE else TILE), columns
 
 
-def warps(columns: int) -> dict[str, int]:
-    """Of a kernel whose tiles have so many keys: enough that its tiles stay in registers."""
-    return {"num_warps": 4 if columns <= WHOLE else 8, "num_stages": 2}
+def options(columns: int, capability: int = 90, backward: bool = False) -> dict[str, int]:
+    """How kernels whose tiles have so many keys are compiled for a GPU of a compute capability (90 for 9.0).
+
+    Left to itself the assembler takes all registers there are. On sm_80, whose matrix instructions take their operands
+    from registers, a second window on its way costs the backward pass more of them than there are.
+    """
+    if columns > WHOLE:
+        return {"num_warps": 8, "num_stages": 1 if backward else 2}
+    if backward:
+        return {"num_warps": 4, "num_stages": 2 if capability >= 90 else 1, "maxnreg": 232}
+    return {"num_warps": 4, "num_stages": 2, "maxnreg": 168}
 
 
 def _sum_offsets(shares: Tensor, grad_table: Tensor, windows: Windows) -> None:
@@ -117,6 +127,11 @@ def _fixed(windows: Windows, width: int, fill: Tensor | None, temperature: Tenso
         "FILLED": fill is not None and windows.spare > 0,
         "COSINE": temperature is not None,
     }
+
+
+def _options(qkv: Tensor, columns: int, backward: bool = False) -> dict[str, int]:
+    major, minor = torch.cuda.get_device_capability(qkv.device) if qkv.is_cuda else (9, 0)
+    return options(columns, 10 * major + minor, backward)
 
 
 def _programs(qkv: Tensor, windows: Windows, rows: int, each: int) -> tuple[int]:

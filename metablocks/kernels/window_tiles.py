@@ -119,8 +119,7 @@ def factors(q, k, scale, COSINE: tl.constexpr):
     """
     if COSINE:
         return _inverse_length(q) * scale, _inverse_length(k)
-    else:
-        return scale, scale
+    return scale, scale
 
 
 @triton.jit

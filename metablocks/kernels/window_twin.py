@@ -25,31 +25,89 @@ def attention(
     that padding adds; zeros without it. With a `temperature` (heads) the score is the cosine times that.
     """
     token, label = places(windows, qkv.device)
+    query, key, value = _in_heads(qkv, fill, token, windows)
+    query, key, factor = _directed(query, key, temperature, scale)
+    weights = _weights(query @ key.transpose(-1, -2) * factor + bias_tile(table, windows), label, windows)
+    out = (weights.to(value.dtype) @ value).transpose(2, 3).flatten(3).flatten(1, 2)  # (B, n L, C)
+    return out[:, token.flatten().argsort(stable=True)[: qkv.shape[1]]]
+
+
+def gradients(
+    grad: Tensor,
+    qkv: Tensor,
+    table: Tensor,
+    fill: Tensor | None,
+    temperature: Tensor | None,
+    windows: Windows,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of qkv, table, `fill` and temperature, from that of the output; one that is not there has no elements."""
+    token, label = places(windows, qkv.device)
+    rows, columns, value = _in_heads(qkv, fill, token, windows)
+    query, key, factor = _directed(rows, columns, temperature, scale)
+    weights = _weights(query @ key.transpose(-1, -2) * factor + bias_tile(table, windows), label, windows)
+    above = F.pad(grad, (0, 0, 0, 1))[:, token].unflatten(-1, (windows.heads, -1)).transpose(2, 3)
+    grad_weights = above @ value.transpose(-1, -2)
+    grad_scores = weights * (grad_weights - (weights * grad_weights).sum(-1, keepdim=True))
+    grad_query, grad_key = grad_scores @ key * factor, grad_scores.transpose(-1, -2) @ query * factor
+    grad_table = torch.zeros_like(table).index_add_(
+        0, _offsets(windows, table.device).flatten(), grad_scores.sum((0, 1)).permute(1, 2, 0).flatten(0, 1).to(table)
+    )
+    warmth = qkv.new_zeros(0)
+    if temperature is not None:
+        warmth = ((grad_query * query).sum((0, 1, 3, 4)) / temperature).to(temperature)
+        grad_query, grad_key = _turned(grad_query, query, rows), _turned(grad_key, key, columns)
+    made = torch.stack([grad_query, grad_key, weights.transpose(-1, -2) @ above], 2)  # (B, n, 3, heads, L, d)
+    made = made.permute(0, 1, 4, 2, 3, 5).flatten(3).flatten(1, 2)
+    every = qkv.new_zeros(qkv.shape[0], qkv.shape[1] + 1, qkv.shape[2]).index_add_(1, token.flatten(), made.to(qkv))
+    grad_fill = qkv.new_zeros(0) if fill is None else every[:, -1].sum(0).to(fill)
+    return every[:, :-1].contiguous(), grad_table, grad_fill, warmth
+
+
+def _in_heads(qkv: Tensor, fill: Tensor | None, token: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value of windows, each (B, n, heads, L, d)."""
     batch, _, packed = qkv.shape
     row = qkv.new_zeros(packed) if fill is None else fill.to(qkv.dtype)
     filled = torch.cat([qkv, row.expand(batch, 1, -1)], 1)
     in_windows = filled[:, token].unflatten(-1, (3, windows.heads, -1))  # (B, n, L, 3, heads, d)
-    query, key, value = in_windows.permute(3, 0, 1, 4, 2, 5).unbind(0)  # each (B, n, heads, L, d)
-    factor: Tensor | float = scale
-    if temperature is not None:
-        query, key, factor = F.normalize(query, dim=-1), F.normalize(key, dim=-1), temperature.view(-1, 1, 1)
-    scores = query @ key.transpose(-1, -2) * factor + bias_tile(table, windows)
+    query, key, value = in_windows.permute(3, 0, 1, 4, 2, 5).unbind(0)
+    return query, key, value
+
+
+def _directed(
+    query: Tensor, key: Tensor, temperature: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor | float]:
+    """Query and key, with a temperature as directions, and the factor of their products."""
+    if temperature is None:
+        return query, key, scale
+    return F.normalize(query, dim=-1), F.normalize(key, dim=-1), temperature.view(-1, 1, 1)
+
+
+def _turned(grad: Tensor, direction: Tensor, row: Tensor) -> Tensor:
+    """The gradient of rows from that of their directions: what is across them, over their length."""
+    length = row.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    return (grad - direction * (grad * direction).sum(-1, keepdim=True)) / length
+
+
+def _weights(scores: Tensor, label: Tensor, windows: Windows) -> Tensor:
+    """(B, n, heads, L, L) softmax of the scores, which are masked where a shift brought two tokens together."""
     if any(windows.shift):
         scores = scores + SEPARATE * (label[:, None, :, None] != label[:, None, None, :])
-    mixed = scores.softmax(-1).to(value.dtype) @ value
-    out = mixed.transpose(2, 3).flatten(3).flatten(1, 2)  # (B, n L, C)
-    back = token.flatten().argsort(stable=True)[: qkv.shape[1]]
-    return out[:, back]
+    return scores.softmax(-1)
 
 
 def bias_tile(table: Tensor, windows: Windows) -> Tensor:
     """(heads, L, L), query and key, from the table of offsets."""
-    width = windows.window[1]
-    slot = torch.arange(windows.length, device=table.device)
-    row, column = slot // width, slot % width
+    return table[_offsets(windows, table.device)].permute(2, 0, 1)
+
+
+def _offsets(windows: Windows, device: torch.device) -> Tensor:
+    """(L, L) the row of the table for each pair, query and key."""
+    slot = torch.arange(windows.length, device=device)
+    row, column = slot // windows.window[1], slot % windows.window[1]
     below = row[:, None] - row + windows.table[0] - 1
     right = column[:, None] - column + windows.table[1] - 1
-    return table[below * (2 * windows.table[1] - 1) + right].permute(2, 0, 1)
+    return below * (2 * windows.table[1] - 1) + right
 
 
 def places(windows: Windows, device: torch.device) -> tuple[Tensor, Tensor]:

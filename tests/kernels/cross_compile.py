@@ -25,7 +25,7 @@ from metablocks.kernels.window_layout import WHOLE, Windows
 
 POINTERS = {"qkv", "fill", "out", "grad", "grad_qkv"}  # to tensors of the dtype; the others are fp32
 NUMBERS = {"total", "heads", "height", "width", "down", "right", "spares", "walkers"}
-TUNED = re.compile(r"Function (\w+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+TOLD = re.compile(r"Function (\w+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
 
 def main() -> None:
@@ -35,14 +35,14 @@ def main() -> None:
     table = torch.empty(0) if case["cosine"] else None
     fixed = window_launch._fixed(windows, 3 * case["head_dim"], None, table)
     rows, columns = window_launch.tiles(windows)
-    options = window_launch.warps(columns)
+    ahead, back = (window_launch.options(columns, target.arch, backward) for backward in (False, True))
     tile = {"BLOCK_M": rows, "BLOCK_N": columns}
     whole = windows.length <= WHOLE
-    found = {"forward": compiled(window_forward.forward, target, fixed | tile, options)}
-    found["queries"] = compiled(window_backward.queries, target, fixed | tile | {"WHOLE": whole}, options)
+    found = {"forward": compiled(window_forward.forward, target, fixed | tile, ahead)}
+    found["queries"] = compiled(window_backward.queries, target, fixed | tile | {"WHOLE": whole}, back)
     if not whole:
         turned = {"BLOCK_M": columns, "BLOCK_N": rows, "SUMS": -(-windows.length // rows) * rows}
-        found["keys"] = compiled(window_backward.keys, target, fixed | turned, options)
+        found["keys"] = compiled(window_backward.keys, target, fixed | turned, back)
     print(json.dumps(found))
 
 
@@ -59,7 +59,7 @@ def compiled(kernel, target: GPUTarget, fixed: dict, options: dict) -> dict:
         binary.write_bytes(made.asm["cubin"])
         tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
         told = subprocess.run([tool, "-res-usage", binary], capture_output=True, text=True, check=True)
-    _, registers, stack, _, local = TUNED.search(told.stdout + told.stderr).groups()
+    _, registers, stack, _, local = TOLD.search(told.stdout + told.stderr).groups()
     return {
         "registers": int(registers),
         "spills": int(stack) + int(local),
