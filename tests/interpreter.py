@@ -1,29 +1,18 @@
 """Triton's kernels on the CPU, slowly: its interpreter, which has to be asked for before Triton is imported.
 
-It gives wrong numbers in bfloat16 without an error (Triton 3.6), so fp32 and fp16 are what it is for.
+`TRITON_INTERPRET=1 pytest tests/kernels` runs all that are interpreted; in other runs `test_interpreted.py` does so in
+a process of its own. It gives wrong numbers in bfloat16 without an error (Triton 3.6), so only fp32 and fp16 are tested.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from importlib.util import find_spec
 
-import torch
+import pytest
 
-
-def why_not() -> str:
-    """Why no kernel can be interpreted here; nothing where it can. Has Triton interpret unless somebody uses it."""
-    if find_spec("triton") is None:
-        return "Triton is not installed"
-    if os.environ.get("TRITON_INTERPRET") != "1":
-        if torch.cuda.is_available():
-            return "there is a GPU: the tests marked gpu run the kernels on it"
-        if "triton" in sys.modules:
-            return "Triton was imported to compile: run these tests by themselves, or set TRITON_INTERPRET=1"
-        os.environ["TRITON_INTERPRET"] = "1"
-    _numpy_may_be_new()
-    return ""
+INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton") is not None
+interpreted = pytest.mark.skipif(not INTERPRETS, reason="Triton is not asked to interpret: see test_interpreted.py")
 
 
 def _numpy_may_be_new() -> None:
@@ -39,3 +28,7 @@ def _numpy_may_be_new() -> None:
         scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
     interpreter._patch_lang_tensor = patched
+
+
+if INTERPRETS:
+    _numpy_may_be_new()

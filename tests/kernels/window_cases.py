@@ -59,8 +59,8 @@ def errors(case: Case, dtype: torch.dtype, device: str = "cpu") -> dict[str, flo
 
 
 def _relative(value: Tensor, exact: Tensor) -> float:
-    # at least a little, for gradients of padding that no token of its region sees
-    return float((value.double() - exact).abs().max() / exact.abs().max().clamp_min(1e-6))
+    # over 0.1 at least, for gradients that cancel, or of padding that no token of its region sees
+    return float((value.double() - exact).abs().max() / exact.abs().max().clamp_min(0.1))
 
 
 def windows(grid, window, shift=(0, 0), heads=2, table=None) -> Windows:
@@ -85,5 +85,6 @@ CASES = {
     "12, shifted": Case(windows((12, 24), (12, 12), (0, 6), heads=1), images=1),
     "12, padded, cosine": Case(windows((13, 12), (12, 12), (6, 0), heads=1), images=1, fill=True, cosine=True),
     "16, shifted": Case(windows((16, 17), (16, 16), (0, 8), heads=1), images=1, fill=True),
-    "16, cosine": Case(windows((16, 16), (16, 16), heads=2), images=1, cosine=True),
+    "16, cosine": Case(windows((16, 16), (16, 16), heads=1), images=1, cosine=True),
+    "9, shifted": Case(windows((9, 18), (9, 9), (0, 4), heads=1), images=2),
 }

@@ -6,13 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interpreter import why_not
+from interpreter import interpreted
 from kernels.window_cases import CASES, Case, errors
 
 from metablocks.kernels.window_layout import Windows
 
-WHY_NOT = why_not()
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "kernels can be interpreted")
+pytestmark = interpreted
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -21,7 +20,7 @@ def test_it_is_its_twin_in_single_precision(name: str) -> None:
     assert {what: error for what, error in found.items() if error > 1e-6} == {}
 
 
-@pytest.mark.parametrize("name", ["7, shifted, padded", "8, shifted, cosine", "12, shifted"])
+@pytest.mark.parametrize("name", ["7, shifted, padded", "8, shifted, cosine", "9, shifted"])
 def test_it_is_close_to_its_twin_in_half_precision(name: str) -> None:
     found = errors(CASES[name], torch.float16)
     assert {what: error for what, error in found.items() if error > 1e-3} == {}
@@ -33,26 +32,24 @@ sides = st.integers(1, 5)
 @st.composite
 def random_cases(draw) -> Case:
     """Any window, on a map that it may not tile, shifted by less than itself where the map is longer than it."""
-    window, grid = (draw(sides), draw(sides)), (draw(st.integers(1, 7)), draw(st.integers(1, 7)))
+    window, grid = (draw(sides), draw(sides)), (draw(sides), draw(sides))
     window = (min(window[0], grid[0]), min(window[1], grid[1]))
     shift = tuple(
         draw(st.integers(0, side - 1)) if length > side else 0 for side, length in zip(window, grid, strict=True)
     )
     table = (window[0] + draw(st.integers(0, 2)), window[1] + draw(st.integers(0, 2)))
-    windows = Windows(draw(st.integers(1, 3)), grid, window, shift, table)
+    windows = Windows(draw(st.integers(1, 2)), grid, window, shift, table)
     return Case(windows, draw(st.integers(1, 9)), draw(st.integers(1, 2)), draw(st.booleans()), draw(st.booleans()))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(case=random_cases())
 def test_random_windows_are_those_of_the_twin(case: Case) -> None:
     found = errors(case, torch.float32)
-    # heads of one channel have cosines of 1 and -1, whose gradients cancel
-    limit = 2e-6 if case.head_dim > 2 or not case.cosine else 1e-4
-    assert {what: error for what, error in found.items() if error > limit} == {}
+    assert {what: error for what, error in found.items() if error > 2e-6} == {}
 
 
-@pytest.mark.parametrize("name", ["7, shifted", "12, shifted"])
+@pytest.mark.parametrize("name", ["7, not shifted", "9, shifted"])
 def test_the_gradient_of_the_bias_is_the_same_to_the_bit_every_time(name: str) -> None:
     from metablocks.kernels import window_launch
 
