@@ -1,7 +1,7 @@
 """Triton's kernels on the CPU, slowly: its interpreter, which has to be asked for before Triton is imported.
 
 `TRITON_INTERPRET=1 pytest tests/kernels` runs all that are interpreted; in other runs `test_interpreted.py` does so in
-a process of its own. It gives wrong numbers in bfloat16 without an error (Triton 3.6), so only fp32 and fp16 are tested.
+a process of its own. In bfloat16 it gives wrong numbers without an error (Triton 3.6), so fp32 and fp16 are tested.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def _attention(
     if _runs(qkv, found):
         from metablocks.kernels import window_launch  # brings in Triton
 
-        return window_launch.attention(*_contiguous(qkv, table, fill, temperature), found, scale)
+        qkv, table, fill, temperature = _contiguous(qkv, table, fill, temperature)
+        return window_launch.attention(qkv, table, fill, temperature, found, scale)
     return window_twin.attention(qkv, table, fill, temperature, found, scale).contiguous()
 
 
@@ -67,7 +68,8 @@ def _gradients(
     if _runs(qkv, found):
         from metablocks.kernels import window_launch  # brings in Triton
 
-        return window_launch.gradients(*_contiguous(grad, qkv, table, fill, temperature), found, scale)
+        qkv, table, fill, temperature = _contiguous(qkv, table, fill, temperature)
+        return window_launch.gradients(grad.contiguous(), qkv, table, fill, temperature, found, scale)
     return window_twin.gradients(grad, qkv, table, fill, temperature, found, scale)
 
 

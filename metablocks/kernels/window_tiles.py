@@ -117,9 +117,10 @@ def factors(q, k, scale, COSINE: tl.constexpr):
 
     A row of zeros has no direction: its cosines, and its gradients, are 0.
     """
+    q_factor, k_factor = scale, scale
     if COSINE:
-        return _inverse_length(q) * scale, _inverse_length(k)
-    return scale, scale
+        q_factor, k_factor = _inverse_length(q) * scale, _inverse_length(k)
+    return q_factor, k_factor
 
 
 @triton.jit
