@@ -188,3 +188,29 @@ def test_a_network_gives_the_same_numbers_by_both_paths(spec: str, size: int) ->
         with torch.inference_mode():
             found.append(model(torch.ones(1, 3, size, size).cumsum(3) / size))
     torch.testing.assert_close(*found, atol=1e-5, rtol=1e-5)
+
+
+PADDED = """
+net: classifier
+image: {size: [32, 40]}
+classes: 10
+stem: {patch_embed: {patch: 4}}
+downsample: patch_merging
+block: {norm: layer_norm, mlp: {ratio: 2}}
+stages:
+  - {dim: 16, depth: 2, mixer: {window_attention: {window: 4, head_dim: 8, shift: half, pad: true}}}
+  - {dim: 32, depth: 2, mixer: {cosine_window_attention: {window: 4, head_dim: 8, shift: half, pad: true}}}
+head: {norm: layer_norm}
+"""
+
+
+def test_a_compiled_network_trains_alike_by_both_paths() -> None:
+    found = []
+    for kernels, how in (("reference", "none"), ("fused", "block")):
+        torch.manual_seed(0)
+        model = mb.build(PADDED, kernels=kernels, compile=how, backend="aot_eager").train()
+        out = model(torch.linspace(-1, 1, 2 * 3 * 32 * 40).view(2, 3, 32, 40))
+        out.square().sum().backward()
+        found.append([out.detach(), *(parameter.grad for parameter in model.parameters())])
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-4)
+    torch._dynamo.reset()
