@@ -28,7 +28,7 @@ def attention(
     query, key, value = _in_heads(qkv, fill, token, windows)
     query, key, factor = _directed(query, key, temperature, scale)
     weights = _weights(query @ key.transpose(-1, -2) * factor + bias_tile(table, windows), label, windows)
-    out = (weights.to(value.dtype) @ value).transpose(2, 3).flatten(3).flatten(1, 2)  # (B, n L, C)
+    out = (weights @ value).transpose(2, 3).flatten(3).flatten(1, 2).to(qkv.dtype)  # (B, n L, C)
     return out[:, token.flatten().argsort(stable=True)[: qkv.shape[1]]]
 
 
@@ -46,7 +46,7 @@ def gradients(
     rows, columns, value = _in_heads(qkv, fill, token, windows)
     query, key, factor = _directed(rows, columns, temperature, scale)
     weights = _weights(query @ key.transpose(-1, -2) * factor + bias_tile(table, windows), label, windows)
-    above = F.pad(grad, (0, 0, 0, 1))[:, token].unflatten(-1, (windows.heads, -1)).transpose(2, 3)
+    above = F.pad(grad, (0, 0, 0, 1))[:, token].unflatten(-1, (windows.heads, -1)).transpose(2, 3).to(value.dtype)
     grad_weights = above @ value.transpose(-1, -2)
     grad_scores = weights * (grad_weights - (weights * grad_weights).sum(-1, keepdim=True))
     grad_query, grad_key = grad_scores @ key * factor, grad_scores.transpose(-1, -2) @ query * factor
@@ -59,18 +59,19 @@ def gradients(
         grad_query, grad_key = _turned(grad_query, query, rows), _turned(grad_key, key, columns)
     made = torch.stack([grad_query, grad_key, weights.transpose(-1, -2) @ above], 2)  # (B, n, 3, heads, L, d)
     made = made.permute(0, 1, 4, 2, 3, 5).flatten(3).flatten(1, 2)
-    every = qkv.new_zeros(qkv.shape[0], qkv.shape[1] + 1, qkv.shape[2]).index_add_(1, token.flatten(), made.to(qkv))
+    every = made.new_zeros(qkv.shape[0], qkv.shape[1] + 1, qkv.shape[2]).index_add_(1, token.flatten(), made)
     grad_fill = qkv.new_zeros(0) if fill is None else every[:, -1].sum(0).to(fill)
-    return every[:, :-1].contiguous(), grad_table, grad_fill, warmth
+    return every[:, :-1].to(qkv.dtype).contiguous(), grad_table, grad_fill, warmth
 
 
 def _in_heads(qkv: Tensor, fill: Tensor | None, token: Tensor, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value of windows, each (B, n, heads, L, d)."""
+    """Query, key and value of windows, each (B, n, heads, L, d), in fp32 at least, as on the chip."""
     batch, _, packed = qkv.shape
     row = qkv.new_zeros(packed) if fill is None else fill.to(qkv.dtype)
     filled = torch.cat([qkv, row.expand(batch, 1, -1)], 1)
     in_windows = filled[:, token].unflatten(-1, (3, windows.heads, -1))  # (B, n, L, 3, heads, d)
-    query, key, value = in_windows.permute(3, 0, 1, 4, 2, 5).unbind(0)
+    wide = torch.promote_types(qkv.dtype, torch.float32)
+    query, key, value = in_windows.permute(3, 0, 1, 4, 2, 5).to(wide).unbind(0)
     return query, key, value
 
 

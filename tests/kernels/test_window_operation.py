@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernels.window_cases import CASES, NAMES, Case
+from interpreter import INTERPRETS
+from kernels.window_cases import CASES, NAMES, Case, errors
 from torch.utils.flop_counter import FlopCounterMode
 
 import metablocks as mb
@@ -70,6 +71,14 @@ def test_it_is_an_operation_as_torch_wants_them(name: str) -> None:
     inputs, _ = CASES[name].inputs(torch.float32)
     given = [None if inputs[one] is None else inputs[one].requires_grad_() for one in NAMES]
     torch.library.opcheck(torch.ops.metablocks.window_attention, (*given, CASES[name].windows.packed(), 0.3))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["7, shifted, padded", "8, shifted, cosine"])
+@pytest.mark.skipif(INTERPRETS, reason="the interpreter has no bfloat16")
+def test_the_twin_takes_half_precision(name: str, dtype: torch.dtype) -> None:
+    found = errors(CASES[name], dtype)
+    assert max(found.values()) <= (1e-2 if dtype is torch.bfloat16 else 1e-3)
 
 
 def test_its_gradient_is_that_of_small_steps() -> None:
