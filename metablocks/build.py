@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError
+from metablocks.compiler import Compile, checkpoint_blocks, compile_network, compiling, explain_compile_error
+from metablocks.core.errors import Fault, InputError, MissingError
 from metablocks.core.mixer import Mixer
-from metablocks.core.text import printable
 from metablocks.kernels.choice import Kernels, chosen
-from metablocks.nets import Network, assemble, blocks, initialise
+from metablocks.nets import Network, assemble, initialise
 from metablocks.plan import Plan
 
-Compile = Literal["none", "block", "model"]
-NO_CXX = "install g++ or clang (or set CXX), or use --compile none"
+__all__ = [
+    "DTYPES",
+    "Compile",
+    "build",
+    "checkpoint_blocks",
+    "compile_network",
+    "compiling",
+    "device_of",
+    "dtype_of",
+    "explain_compile_error",
+    "materialise",
+    "out_of_memory",
+    "skeleton",
+    "use_kernels",
+]
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
@@ -33,6 +43,7 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     backend: str | Callable[..., Any] = "inductor",
     dynamic: bool = False,
     kernels: Kernels | None = None,
+    autotune: bool = False,
 ) -> Network:
     """The network of a plan on `device`, in evaluation mode, with `weights` (by our names) or freshly initialised.
 
@@ -41,6 +52,7 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     of its own.
     `kernels`: fused, ours where there are any, elsewhere their readable twins; reference, what torch has; by default
     what `kernels.choice` chooses for the device.
+    `autotune`: every product is timed in several ways while it is compiled, and the fastest is taken.
     Raises `MissingError` where the device or a compiler is not there, `InputError` for an unknown name.
     """
     device, dtype = device_of(device), dtype_of(dtype)
@@ -53,7 +65,7 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
         model.load_state_dict(weights, strict=not fresh)
     model.to(dtype).eval()
     use_kernels(model, chosen(device, kernels))
-    compile_network(model, compile, backend, dynamic)
+    compile_network(model, compile, backend, dynamic, autotune)
     return model
 
 
@@ -83,86 +95,6 @@ def use_kernels(model: nn.Module, kernels: Kernels) -> None:
     for module in model.modules():
         if isinstance(module, Mixer):
             module.fused = kernels == "fused"
-
-
-def compile_network(
-    model: Network, how: Compile, backend: str | Callable[..., Any] = "inductor", dynamic: bool = False
-) -> None:
-    """Compiles in place. Nothing is compiled before the first call."""
-    if how == "none":
-        return
-    if how not in ("block", "model"):
-        raise InputError(Fault(f"no way to compile called `{how}`", help="none, block or model"))
-    if how == "model":
-        dynamic = dynamic and all(block.symbolic for _, block in blocks(model))
-        model.forward = _compiled(type(model).forward, backend, dynamic).__get__(model)
-        return
-    compiled: dict[Any, Callable[..., Any]] = {}
-    for kind, block in blocks(model):
-        if kind not in compiled:
-            compiled[kind] = _compiled(type(block).forward, backend, dynamic and block.symbolic)
-        block.forward = compiled[kind].__get__(block)  # type: ignore[method-assign]
-    for module in once(model):
-        module.forward = _compiled(type(module).forward, backend, dynamic).__get__(module)
-
-
-def checkpoint_blocks(model: Network) -> None:
-    """Activation checkpointing: the backward pass runs each block again and keeps only its input. In place.
-
-    Chen et al. 2016, arXiv:1604.06174. After `compile_network`, so that what is checkpointed is the compiled block.
-    """
-    for _, block in blocks(model):
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
-
-
-def once(model: Network) -> list[nn.Module]:
-    """The parts besides blocks: each is a graph of its own."""
-    downsamples = (getattr(stage, "downsample", None) for stage in model.encoder.stages)
-    found = (model.encoder.stem, *downsamples, getattr(model, "head", None))
-    return [module for module in found if module is not None]
-
-
-def _compiled(
-    forward: Callable[..., Any], backend: str | Callable[..., Any], dynamic: bool = False
-) -> Callable[..., Any]:
-    """`forward` compiled as one graph, of static shapes unless `dynamic`.
-
-    torch counts recompiles by code object, and all blocks share one: a copy gives each kind its own budget.
-    """
-    assert isinstance(forward, types.FunctionType)
-    code = forward.__code__.replace()
-    copy = types.FunctionType(code, forward.__globals__, forward.__name__, forward.__defaults__, forward.__closure__)
-    return torch.compile(copy, fullgraph=True, dynamic=dynamic, backend=backend)
-
-
-@contextmanager
-def compiling() -> Iterator[None]:
-    """Around a first call: what goes wrong in the compiler is told in the user's words."""
-    try:
-        yield
-    except Exception as error:
-        told = explain_compile_error(error)
-        if told is None:
-            raise
-        raise told from error
-
-
-def explain_compile_error(error: BaseException) -> MetablocksError | None:
-    """What to tell the user about an error of a compiled network; None where the compiler is not at fault."""
-    found: BaseException | None = error
-    while found is not None:
-        cause = getattr(found, "inner_exception", None) or found
-        kinds = {kind.__name__ for kind in type(cause).__mro__}
-        if "InvalidCxxCompiler" in kinds:
-            return MissingError(Fault("no C++ compiler works here: compiling for a CPU needs one", help=NO_CXX))
-        if kinds & {"TritonMissing", "GPUTooOldForTriton", "TritonMissingException"}:
-            return MissingError(Fault("Triton does not work here: compiling for a GPU needs it", help="--compile none"))
-        if "TorchDynamoException" in {kind.__name__ for kind in type(found).__mro__} | kinds:
-            first = (str(cause).strip().splitlines() or ["no reason given"])[0]
-            wrong = f"the compiler failed: {type(cause).__name__}: {printable(first, limit=300)}"
-            return MetablocksError(Fault(wrong, help="--compile none runs it without"))
-        found = found.__cause__
-    return None
 
 
 def out_of_memory(error: BaseException) -> bool:

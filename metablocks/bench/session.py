@@ -14,6 +14,7 @@ from metablocks.bench import clock, contention, environment, memory, models, sea
 from metablocks.bench.case import Case
 from metablocks.bench.failures import CaseFailedError, compiling
 from metablocks.bench.sensors import Sensors, summarised, warnings
+from metablocks.compiler import from_cache
 from metablocks.costs import CONVENTION
 
 Tell = Callable[[str], None]
@@ -223,10 +224,9 @@ def compiler() -> Data:
     """Graphs, breaks and recompiles up to now, and whether the graphs came from the cache on disk."""
     from torch._dynamo.utils import counters, get_compilation_metrics
 
-    hits, misses = counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_cache_miss"]
     return {
         "compiled_graphs": counters["stats"]["unique_graphs"],
         "graph_breaks": sum(counters["graph_break"].values()),
         "recompiles": sum(1 for made in get_compilation_metrics() if getattr(made, "recompile_reason", None)),
-        "compile_cache": "mixed" if hits and misses else "warm" if hits else "cold",
+        "compile_cache": from_cache(),
     }

@@ -32,6 +32,7 @@ How = Annotated[
     Literal["none", "block", "model"], typer.Option("--compile", help="block: each distinct block; model: one graph")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
+Autotune = Annotated[bool, typer.Option("--autotune", help="time each product in several ways while compiling")]
 Picture = Annotated[
     Path | None, typer.Option("--image", metavar="PICTURE", help="name what is in a picture (needs Pillow)")
 ]
@@ -48,6 +49,7 @@ def build(  # noqa: PLR0913  (each is an option of the command)
     device: Device = "cpu",
     dtype: Dtype = "float32",
     how: How = "block",
+    autotune: Autotune = False,
     image: Picture = None,
     save: Save = None,
     folders: Folders = [],  # noqa: B006
@@ -65,7 +67,7 @@ def build(  # noqa: PLR0913  (each is an option of the command)
     start = time.perf_counter()
     try:
         with progress("building"):
-            model = api.build(source, weights, set=sets, device=device, dtype=dtype, compile=how)
+            model = api.build(source, weights, set=sets, device=device, dtype=dtype, compile=how, autotune=autotune)
             times["build_s"] = time.perf_counter() - start
         picture = None if image is None else _picture(model, image)
         times |= _run(model, how, picture)

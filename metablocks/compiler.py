@@ -1,0 +1,158 @@
+"""Compiled callables: a graph for each distinct block, what the compiler is told, and what is said where it fails."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError
+from metablocks.core.text import printable
+from metablocks.nets import Network, blocks
+
+Compile = Literal["none", "block", "model"]
+Backend = str | Callable[..., Any]
+NO_CXX = "install g++ or clang (or set CXX), or use --compile none"
+
+# What inductor is told where nothing else is asked for, by the kind of device. Names are those of its config.
+INDUCTOR: dict[str, dict[str, Any]] = {"cpu": {}, "cuda": {}}
+# What AOTAutograd is told, which decides what is kept for the backward pass. Names of torch._functorch.config.
+FUNCTORCH: dict[str, dict[str, Any]] = {"cpu": {}, "cuda": {}}
+# Products in templates of inductor beside those of the library: only there can what follows or precedes be fused in.
+AUTOTUNE = {"max_autotune": True, "epilogue_fusion": True, "prologue_fusion": True}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the compiler is told beside the graph: by nothing global, so that other networks keep theirs."""
+
+    inductor: dict[str, Any] = field(default_factory=dict)
+    functorch: dict[str, Any] = field(default_factory=dict)
+
+    def backend(self, given: Backend) -> Callable[..., Any]:
+        """A backend of `torch.compile` with these settings; those of inductor are for inductor alone."""
+        from torch._dynamo import lookup_backend
+        from torch._functorch import config
+
+        found = self._inductor if given == "inductor" else lookup_backend(given)
+
+        def compile_graph(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+            with config.patch(self.functorch):
+                return found(graph, inputs)
+
+        return compile_graph
+
+    def _inductor(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        from torch import _inductor
+
+        return _inductor.compile(graph, inputs, options=self.inductor)
+
+
+def settings(device: torch.device, autotune: bool = False, activation_budget: float | None = None) -> Settings:
+    """What the compiler is told on a device. `activation_budget`: share of activations that a backward pass keeps."""
+    budget = {} if activation_budget is None else {"activation_memory_budget": activation_budget}
+    usual = INDUCTOR.get(device.type, {}), FUNCTORCH.get(device.type, {})
+    return Settings(usual[0] | (AUTOTUNE if autotune else {}), usual[1] | budget)
+
+
+def compile_network(
+    model: Network,
+    how: Compile,
+    backend: Backend = "inductor",
+    dynamic: bool = False,
+    autotune: bool = False,
+    activation_budget: float | None = None,
+) -> None:
+    """Compiles in place. Nothing is compiled before the first call.
+
+    `activation_budget`, 0 to 1: of the activations of a graph, what is kept for its backward pass, as a share of what
+    would be; the rest is computed again, what is cheap first.
+    """
+    if how not in ("none", "block", "model"):
+        raise InputError(Fault(f"no way to compile called `{printable(how)}`", help="none, block or model"))
+    if how == "none":
+        return
+    told = settings(next(model.parameters()).device, autotune, activation_budget).backend(backend)
+    if how == "model":
+        dynamic = dynamic and all(block.symbolic for _, block in blocks(model))
+        model.forward = _compiled(type(model).forward, told, dynamic).__get__(model)
+        return
+    compiled: dict[Any, Callable[..., Any]] = {}
+    for kind, block in blocks(model):
+        if kind not in compiled:
+            compiled[kind] = _compiled(type(block).forward, told, dynamic and block.symbolic)
+        block.forward = compiled[kind].__get__(block)  # type: ignore[method-assign]
+    for module in once(model):
+        module.forward = _compiled(type(module).forward, told, dynamic).__get__(module)
+
+
+def checkpoint_blocks(model: Network) -> None:
+    """Activation checkpointing: the backward pass runs each block again and keeps only its input. In place.
+
+    Chen et al. 2016, arXiv:1604.06174. After `compile_network`, so that what is checkpointed is the compiled block.
+    """
+    for _, block in blocks(model):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+
+
+def once(model: Network) -> list[nn.Module]:
+    """The parts besides blocks: each is a graph of its own."""
+    downsamples = (getattr(stage, "downsample", None) for stage in model.encoder.stages)
+    found = (model.encoder.stem, *downsamples, getattr(model, "head", None))
+    return [module for module in found if module is not None]
+
+
+def _compiled(forward: Callable[..., Any], backend: Callable[..., Any], dynamic: bool) -> Callable[..., Any]:
+    """`forward` compiled as one graph, of static shapes unless `dynamic`.
+
+    torch counts recompiles by code object, and all blocks share one: a copy gives each kind its own budget.
+    """
+    assert isinstance(forward, types.FunctionType)
+    code = forward.__code__.replace()
+    copy = types.FunctionType(code, forward.__globals__, forward.__name__, forward.__defaults__, forward.__closure__)
+    return torch.compile(copy, fullgraph=True, dynamic=dynamic, backend=backend)
+
+
+def from_cache() -> Literal["cold", "warm", "mixed"]:
+    """Whether inductor's graphs in this process came from its cache on disk: none, all, some."""
+    from torch._dynamo.utils import counters
+
+    hits, misses = counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_cache_miss"]
+    return "mixed" if hits and misses else "warm" if hits else "cold"
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Around a first call: what goes wrong in the compiler is told in the user's words."""
+    try:
+        yield
+    except Exception as error:
+        told = explain_compile_error(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def explain_compile_error(error: BaseException) -> MetablocksError | None:
+    """What to tell the user about an error of a compiled network; None where the compiler is not at fault."""
+    found: BaseException | None = error
+    while found is not None:
+        cause = getattr(found, "inner_exception", None) or found
+        kinds = {kind.__name__ for kind in type(cause).__mro__}
+        if "InvalidCxxCompiler" in kinds:
+            return MissingError(Fault("no C++ compiler works here: compiling for a CPU needs one", help=NO_CXX))
+        if kinds & {"TritonMissing", "GPUTooOldForTriton", "TritonMissingException"}:
+            return MissingError(Fault("Triton does not work here: compiling for a GPU needs it", help="--compile none"))
+        if "TorchDynamoException" in {kind.__name__ for kind in type(found).__mro__} | kinds:
+            first = (str(cause).strip().splitlines() or ["no reason given"])[0]
+            wrong = f"the compiler failed: {type(cause).__name__}: {printable(first, limit=300)}"
+            return MetablocksError(Fault(wrong, help="--compile none runs it without"))
+        found = found.__cause__
+    return None
