@@ -8,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from metablocks.core import cache
 from metablocks.costs.nouns import Cost
 from metablocks.plan import BlockKind, Part
 
@@ -37,26 +35,16 @@ def load(parts: Iterable[Part]) -> dict[Part, Cost]:
 
 
 def save(costs: Mapping[Part, Cost]) -> None:
-    """Remembers costs, beside those that are remembered already. The file is replaced whole, so none is ever torn."""
-    entries = _read() | {_key(part): dataclasses.asdict(cost) for part, cost in costs.items() if _ours(part)}
-    path = _path()
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-            json.dump(entries, file)
-        os.replace(file.name, path)
+    """Remembers costs, beside those that are remembered already."""
+    cache.add(_file(), {_key(part): dataclasses.asdict(cost) for part, cost in costs.items() if _ours(part)})
 
 
 def _read() -> dict[str, dict[str, Any]]:
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(_path().read_text())
-        return known if isinstance(known, dict) else {}
-    return {}
+    return cache.read(_file())
 
 
-def _path() -> Path:
-    home = os.environ.get("METABLOCKS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(home) / "metablocks" / f"costs-{_sources()[:16]}.json"
+def _file() -> str:
+    return f"costs-{_sources()[:16]}.json"
 
 
 def _key(part: Part) -> str:
@@ -68,7 +56,7 @@ def _ours(part: Part) -> bool:
     return not isinstance(part, BlockKind) or part.mixer.ours
 
 
-@cache
+@lru_cache
 def _sources() -> str:
     """Changes with our code and with torch."""
     digest = hashlib.sha256(version("torch").encode())

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import metablocks as mb
 from metablocks import mixers
+from metablocks.core import cache
 from metablocks.costs import count, store
 from metablocks.costs.run import count_module
 from metablocks.nets import assemble
@@ -66,7 +67,7 @@ def test_each_distinct_block_is_counted_once(monkeypatch):
 def test_a_damaged_memory_is_no_memory(text):
     plan = mb.plan(SMALL)
     first = count(plan)
-    path = store._path()
+    path = cache.folder() / store._file()
     keys = list(json.loads(path.read_text()))
     path.write_text(text.replace("KEY", keys[0]))
     assert count(plan) == first

@@ -1,0 +1,187 @@
+"""Which of several ways to compute the same runs here: each is tried where it is to run, and the verdict remembered.
+
+A verdict belongs to a key, a device, our kernels and the versions of torch, Triton and the driver: on another GPU, or
+with other versions, everything is tried anew. What cannot be told apart from noise stays with what is named first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metablocks.core import cache as kept
+from metablocks.core.text import printable
+
+ROUNDS = 9
+BUDGET_S = 2.0
+"""Seconds after which no further round begins; three are always made."""
+SURE = 0.75
+"""The share of rounds in which a candidate has to be faster than one that is named before it."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What runs; why others do not, by name; median seconds a call of those that were timed."""
+
+    chosen: str
+    faults: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def why_not(self, name: str) -> str:
+        """Why a candidate was not chosen; nothing where it was."""
+        if name == self.chosen:
+            return ""
+        timed = {one: f"{1e3 * self.seconds[one]:.3g} ms" for one in (name, self.chosen) if one in self.seconds}
+        return self.faults.get(name) or "slower: " + ", ".join(f"{one} {told}" for one, told in timed.items())
+
+
+_known: dict[tuple[str, str], Verdict] = {}
+
+
+def choose(
+    key: str,
+    candidates: Mapping[str, Callable[[], Any]],
+    device: torch.device,
+    wrong: Callable[[str], str] | None = None,
+) -> str:
+    """The name of the candidate to take, as `verdict` finds it."""
+    return verdict(key, candidates, device, wrong).chosen
+
+
+def verdict(
+    key: str,
+    candidates: Mapping[str, Callable[[], Any]],
+    device: torch.device,
+    wrong: Callable[[str], str] | None = None,
+) -> Verdict:
+    """The first of `candidates` that is right and that no later one is surely faster than: calls without arguments.
+
+    `wrong` says of a name why it may not be taken, or nothing; that it raises, or its call does, is such a reason too.
+    The last is the one to fall back on: it is never asked, and taken where none is left, or where nothing can be tried
+    because a CUDA graph is being captured (that is not remembered). What brings a CUDA context down cannot be caught.
+    Not for code that is being traced: calls are made and timed.
+    """
+    place = _place(device)
+    if (known := _known.get((place, key)) or _read(place, key, candidates)) is None:
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return Verdict(list(candidates)[-1], dict.fromkeys(candidates, "a CUDA graph was being captured"))
+        known = _tried(candidates, device, wrong)
+        if not any(why.startswith("OutOfMemoryError") for why in known.faults.values()):  # there may be more next time
+            kept.add(_file(place), {key: asdict(known)})
+    return _known.setdefault((place, key), known)
+
+
+def forget() -> None:
+    """Forgets the verdicts of this process; those on disk stay."""
+    _known.clear()
+
+
+def _tried(
+    candidates: Mapping[str, Callable[[], Any]], device: torch.device, wrong: Callable[[str], str] | None
+) -> Verdict:
+    faults: dict[str, str] = {}
+    *rivals, last = candidates
+    for name in rivals:
+        try:
+            reason = wrong(name) if wrong else ""
+            if not reason:
+                _seconds(candidates[name], device)
+        except Exception as error:  # whatever a compiler, a driver or a library may raise
+            reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        if reason:
+            faults[name] = printable(reason, limit=300)
+    left = [name for name in rivals if name not in faults]
+    if not left:
+        return Verdict(last, faults)
+    try:
+        rounds = measured({name: candidates[name] for name in (*left, last)}, device)
+    except torch.OutOfMemoryError:  # of the last: the others have run
+        return Verdict(left[0], faults)
+    return Verdict(fastest(rounds), faults, {name: statistics.median(times) for name, times in rounds.items()})
+
+
+def measured(candidates: Mapping[str, Callable[[], Any]], device: torch.device) -> dict[str, list[float]]:
+    """Seconds of a call in each round. Candidates take turns, the order of every other round is reversed."""
+    for call in candidates.values():
+        _seconds(call, device)  # compiles and allocates
+    found: dict[str, list[float]] = {name: [] for name in candidates}
+    until = time.perf_counter() + BUDGET_S
+    for index in range(ROUNDS):
+        for name in list(candidates)[:: 1 if index % 2 == 0 else -1]:
+            found[name].append(_seconds(candidates[name], device))
+        if index >= 2 and time.perf_counter() > until:
+            break
+    return found
+
+
+def fastest(rounds: Mapping[str, list[float]]) -> str:
+    """The first name, unless a later one was faster in `SURE` of the rounds."""
+    first, *others = rounds
+    for name in others:
+        wins = sum(mine < theirs for mine, theirs in zip(rounds[name], rounds[first], strict=True))
+        if wins >= SURE * len(rounds[first]):
+            first = name
+    return first
+
+
+def _seconds(call: Callable[[], Any], device: torch.device) -> float:
+    """Of one call, on the device's own clock where it has one."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+    with torch.cuda.device(device):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end)) / 1e3
+
+
+def _read(place: str, key: str, candidates: Mapping[str, Any]) -> Verdict | None:
+    entry: Any = kept.read(_file(place)).get(key)
+    try:
+        found = Verdict(**entry)
+    except TypeError:  # nothing is there, or something else
+        return None
+    return found if found.chosen in candidates else None
+
+
+def _file(place: str) -> str:
+    return f"kernels-{hashlib.sha256(place.encode()).hexdigest()[:16]}.json"
+
+
+@cache
+def _place(device: torch.device) -> str:
+    """All that a verdict holds for."""
+    said = [_sources(), device.type, torch.__version__, _version("triton")]
+    if device.type == "cuda":
+        driver = getattr(torch._C, "_cuda_getDriverVersion", int)
+        said += [torch.cuda.get_device_name(device), str(torch.version.cuda), str(driver())]
+    return "\n".join(said)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+@cache
+def _sources() -> str:
+    """Changes with our kernels."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
