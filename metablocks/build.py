@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from metablocks.compiler import Compile, checkpoint_blocks, compile_network, compiling, explain_compile_error
+from metablocks.compiler import Compile, checkpoint_blocks, compile_network, compiling, explain_compile_error, settings
 from metablocks.core.errors import Fault, InputError, MissingError
 from metablocks.core.mixer import Mixer
 from metablocks.kernels.choice import Kernels, chosen
@@ -65,7 +65,7 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
         model.load_state_dict(weights, strict=not fresh)
     model.to(dtype).eval()
     use_kernels(model, chosen(device, kernels))
-    compile_network(model, compile, backend, dynamic, autotune)
+    compile_network(model, compile, backend, dynamic, settings(device, autotune))
     return model
 
 

@@ -22,11 +22,16 @@ Backend = str | Callable[..., Any]
 NO_CXX = "install g++ or clang (or set CXX), or use --compile none"
 
 # What inductor is told where nothing else is asked for, by the kind of device. Names are those of its config.
-INDUCTOR: dict[str, dict[str, Any]] = {"cpu": {}, "cuda": {}}
+# On a GPU products are timed in templates beside those of the library: what follows is fused into them. A sum that two
+# read is made once, in the product that is its last part, and not in each of them.
+INDUCTOR: dict[str, dict[str, Any]] = {
+    "cuda": {"max_autotune_gemm": True, "epilogue_fusion_first": True, "realize_reads_threshold": 1},
+}
 # What AOTAutograd is told, which decides what is kept for the backward pass. Names of torch._functorch.config.
-FUNCTORCH: dict[str, dict[str, Any]] = {"cpu": {}, "cuda": {}}
-# Products in templates of inductor beside those of the library: only there can what follows or precedes be fused in.
-AUTOTUNE = {"max_autotune": True, "epilogue_fusion": True, "prologue_fusion": True}
+# A normed map and an activation are made again from what they were made of, although a product reads them.
+FUNCTORCH: dict[str, dict[str, Any]] = {"cuda": {"ban_recompute_materialized_backward": False}}
+# Every kernel is timed in several ways, and the parameters of the fastest are tried around.
+AUTOTUNE = {"max_autotune": True, "coordinate_descent_tuning": True}
 
 
 @dataclass(frozen=True)
@@ -56,41 +61,37 @@ class Settings:
 
 
 def settings(device: torch.device, autotune: bool = False, activation_budget: float | None = None) -> Settings:
-    """What the compiler is told on a device. `activation_budget`: share of activations that a backward pass keeps."""
+    """What the compiler is told on a device.
+
+    `activation_budget`, 0 to 1: of the activations of a graph, what is kept for its backward pass, as a share of what
+    would be; the rest is computed again, what is cheap first.
+    """
     budget = {} if activation_budget is None else {"activation_memory_budget": activation_budget}
     usual = INDUCTOR.get(device.type, {}), FUNCTORCH.get(device.type, {})
     return Settings(usual[0] | (AUTOTUNE if autotune else {}), usual[1] | budget)
 
 
 def compile_network(
-    model: Network,
-    how: Compile,
-    backend: Backend = "inductor",
-    dynamic: bool = False,
-    autotune: bool = False,
-    activation_budget: float | None = None,
+    model: Network, how: Compile, backend: Backend = "inductor", dynamic: bool = False, told: Settings | None = None
 ) -> None:
-    """Compiles in place. Nothing is compiled before the first call.
-
-    `activation_budget`, 0 to 1: of the activations of a graph, what is kept for its backward pass, as a share of what
-    would be; the rest is computed again, what is cheap first.
-    """
+    """Compiles in place, with what is `told` or usual on its device. Nothing is compiled before the first call."""
     if how not in ("none", "block", "model"):
         raise InputError(Fault(f"no way to compile called `{printable(how)}`", help="none, block or model"))
     if how == "none":
         return
-    told = settings(next(model.parameters()).device, autotune, activation_budget).backend(backend)
+    told = told or settings(next(model.parameters()).device)
+    backend = told.backend(backend)
     if how == "model":
         dynamic = dynamic and all(block.symbolic for _, block in blocks(model))
-        model.forward = _compiled(type(model).forward, told, dynamic).__get__(model)
+        model.forward = _compiled(type(model).forward, backend, dynamic).__get__(model)
         return
     compiled: dict[Any, Callable[..., Any]] = {}
     for kind, block in blocks(model):
         if kind not in compiled:
-            compiled[kind] = _compiled(type(block).forward, told, dynamic and block.symbolic)
+            compiled[kind] = _compiled(type(block).forward, backend, dynamic and block.symbolic)
         block.forward = compiled[kind].__get__(block)  # type: ignore[method-assign]
     for module in once(model):
-        module.forward = _compiled(type(module).forward, told, dynamic).__get__(module)
+        module.forward = _compiled(type(module).forward, backend, dynamic).__get__(module)
 
 
 def checkpoint_blocks(model: Network) -> None:

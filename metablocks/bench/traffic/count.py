@@ -10,7 +10,7 @@ batch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -71,17 +71,19 @@ class Moved:
         return self.fused + self.extern + self.eager
 
 
-def moved(model: nn.Module, inputs: Sequence[Tensor], mode: str, prepare: Prepare) -> Moved:
+def moved(
+    model: nn.Module, inputs: Sequence[Tensor], mode: str, prepare: Prepare, told: Mapping[str, Any] | None = None
+) -> Moved:
     """What a forward pass moves, and with a `mode` other than infer also the backward pass, without the optimiser.
 
     `model` is on the meta device or the CPU and is spoilt; `inputs` have a batch of `BATCH` and values that are not
-    looked at. Where `prepare` compiles nothing every operation is a kernel.
+    looked at. Where `prepare` compiles nothing every operation is a kernel. Inductor is `told` settings of its own.
     """
     _check(model)
     trains, tally, kept = mode != "infer", Tally(), Kept()
     torch._dynamo.reset()
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), pretended(), _cuda_attention():
+        with FakeTensorMode(allow_non_fake_inputs=True), pretended(told or {}), _cuda_attention():
             fake(model)
             model.train(trains)
             kept.besides(model)

@@ -8,7 +8,7 @@ machine, also on one that has another GPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, fx
 from torch._dynamo.device_interface import CudaInterface
 from torch._functorch import config as aot_config
-from torch._inductor import config, decomposition, scheduler
+from torch._inductor import config, decomposition, ir, scheduler
+from torch._inductor.select_algorithm import AlgorithmSelectorCache
+from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_map
 
@@ -41,8 +43,12 @@ _DEVICE = torch.device("cuda", 0)
 
 
 @contextmanager
-def pretended() -> Iterator[None]:
-    """While this lasts, inductor finds an H100 and Triton. What it would choose by timing it is off."""
+def pretended(told: Mapping[str, Any]) -> Iterator[None]:
+    """While this lasts, inductor finds an H100 and Triton, and is `told` settings of its own.
+
+    What it would choose by timing is off, but that under max-autotune a product is a template of inductor, into which
+    what follows is fused, and not a kernel of a library.
+    """
     known = {
         "get_device_properties": _PROPERTIES,
         "get_device_capability": (9, 0),
@@ -58,9 +64,35 @@ def pretended() -> Iterator[None]:
         stack.enter_context(mock.patch.object(scheduler, "has_triton", _always(True)))
         # asked when a graph is taken apart, which is before it is moved
         stack.enter_context(mock.patch.object(decomposition, "is_gpu", _always(True)))
-        stack.enter_context(config.patch({"shape_padding": False, "triton.autotune_cublasLt": False}))
+        stack.enter_context(mock.patch.object(torch._C, "_conv_determine_backend_memory_format", _as_cudnn))
+        stack.enter_context(mock.patch.object(AlgorithmSelectorCache, "__call__", _chosen))
+        # no configuration of a template is made: that would need Triton
+        fixed = {"shape_padding": False, "triton.autotune_cublasLt": False, "max_autotune_gemm_backends": "ATEN"}
+        stack.enter_context(config.patch({**told, **fixed}))
         stack.enter_context(aot_config.patch(enable_autograd_cache=False))
         yield
+
+
+def _chosen(_: Any, name: str, choices: list[Any], operands: list[Any], layout: Any, **__: Any) -> tuple[Any, Any]:
+    """What a product is made by, as inductor's choice by timing returns it: a template where it has one."""
+    if not (config.max_autotune or config.max_autotune_gemm) or name not in _TEMPLATES or _depthwise(name, operands):
+        return choices[0].output_node(), choices[0]
+    return ir.TensorBox.create(ir.TritonTemplateBuffer(layout, operands, None)), choices[0]
+
+
+_TEMPLATES = {"mm", "addmm", "bmm", "baddbmm", "convolution"}
+
+
+def _depthwise(name: str, operands: list[Any]) -> bool:
+    """Whether each channel is convolved alone: the template would pad it to a tile, and is not what timing chooses."""
+    return name == "convolution" and operands[1].get_size()[1] == 1
+
+
+def _as_cudnn(image: Tensor, weight: Tensor, _: Any) -> torch.memory_format:
+    """The layout that cuDNN gives the result of a convolution. A torch without CUDA knows none of cuDNN's."""
+    last = torch.channels_last
+    either = image.dim() == 4 and last in (suggest_memory_format(image), suggest_memory_format(weight))
+    return last if either and image.dtype != torch.float64 else torch.contiguous_format
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
