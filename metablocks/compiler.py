@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError
 from metablocks.core.text import printable
 from metablocks.nets import Network, blocks
+from metablocks.core.kept import keep
 
 Compile = Literal["none", "block", "model"]
 Backend = str | Callable[..., Any]
@@ -80,6 +81,7 @@ def compile_network(
     if how == "none":
         return
     told = told or settings(next(model.parameters()).device)
+    model.register_forward_pre_hook(keep)
     backend = told.backend(backend)
     if how == "model":
         dynamic = dynamic and all(block.symbolic for _, block in blocks(model))

@@ -23,6 +23,7 @@ from metablocks.core.mixer import split_heads
 from metablocks.core.settings import Pair
 from metablocks.kernels.window_attention import window_attention
 from metablocks.kernels.window_layout import Windows
+from metablocks.core.kept import Keeping
 from metablocks.parts.windowed import Layout, WindowedAttention, Windowing, WindowSettings
 from metablocks.parts.windows import log_offsets
 
@@ -62,7 +63,7 @@ class Settings(WindowSettings):
         return Sizes(dim, heads, head_dim, fit.window, trained, fit.shift, fit.padding, size, *rest)
 
 
-class CosineWindowAttention(WindowedAttention):
+class CosineWindowAttention(WindowedAttention, Keeping):
     no_decay = ("logit_scale", "bias_net.0.weight", "bias_net.2.weight")
     sizes: Sizes
     offsets: Tensor
@@ -88,27 +89,25 @@ class CosineWindowAttention(WindowedAttention):
                 nn.init.zeros_(bias)
 
     def attend(self, windows: Tensor, layout: Layout) -> Tensor:
-        query, key, value = self.packed(F.linear(windows, self.qkv.weight, self._bias()))
+        packed, table, temperature = self.of_weights()
+        query, key, value = self.packed(F.linear(windows, self.qkv.weight, packed))
         # the temperature goes into the query, which is smaller than the scores; heads repeat for each folded window
-        query = F.normalize(query, dim=-1) * self._temperature().repeat(windows.shape[1], 1, 1)
-        bias = self._table()[layout.index].permute(2, 0, 1)
+        query = F.normalize(query, dim=-1) * temperature.view(-1, 1, 1).repeat(windows.shape[1], 1, 1)
+        bias = table[layout.index].permute(2, 0, 1)
         return self.weighted((query, F.normalize(key, dim=-1), value), bias, 1.0, layout.mask)
 
     def fuse(self, x: Tensor, windows: Windows) -> Tensor:
-        bias, temperature = self._bias(), self._temperature().flatten()
-        fill = bias if windows.spare else None  # zeros come out of the projection as its bias
-        return window_attention(F.linear(x, self.qkv.weight, bias), self._table(), windows, 1.0, fill, temperature)
+        packed, table, temperature = self.of_weights()
+        fill = packed if windows.spare else None  # zeros come out of the projection as its bias
+        return window_attention(F.linear(x, self.qkv.weight, packed), table, windows, 1.0, fill, temperature)
 
-    def _temperature(self) -> Tensor:
-        """(heads, 1, 1)"""
-        return self.logit_scale.clamp(max=LOGIT_LIMIT).exp()
+    def made(self) -> tuple[Tensor | None, Tensor, Tensor]:
+        """The bias of the packed projection, (offsets, heads) that of each offset of two tokens, (heads) temperatures.
 
-    def _table(self) -> Tensor:
-        """(offsets, heads) the bias of each offset of two tokens."""
-        return BIAS_RANGE * self.bias_net(self.offsets).sigmoid()
-
-    def _bias(self) -> Tensor | None:
-        """Of the packed projection: none for the key, whose bias would not cancel under the cosine."""
-        if self.q_bias is None or self.v_bias is None:
-            return None
-        return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        The key has no bias: it would not cancel under the cosine.
+        """
+        packed = None
+        if self.q_bias is not None and self.v_bias is not None:
+            packed = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        table = BIAS_RANGE * self.bias_net(self.offsets).sigmoid()
+        return packed, table, self.logit_scale.clamp(max=LOGIT_LIMIT).exp().flatten()
