@@ -61,6 +61,7 @@ def build(  # noqa: PLR0913  (a promise to users)
     dynamic: bool = False,
     kernels: Kernels | None = None,
     autotune: bool = False,
+    cuda_graph: bool = False,
 ) -> Network:
     """The network of a spec on `device`, in evaluation mode. A file of `save` is a spec with its weights.
 
@@ -69,6 +70,7 @@ def build(  # noqa: PLR0913  (a promise to users)
     initialisation is run. `classes` gives another number of outputs, with a fresh last layer where the weights have
     one for other classes. `kernels`, fused or reference, is for checking one against the other: the default chooses.
     `autotune` lets the compiler time each product in several ways, with what follows fused in: minutes, once.
+    `cuda_graph` launches a forward pass without gradients as one CUDA graph, for small batches.
     Raises `SpecError`, `InputError` for weights that do not fit, `MissingError` for a device that is not there.
     """
     edits = [*assignments(set), *([] if classes is None else [f"classes={classes}"])]
@@ -76,7 +78,7 @@ def build(  # noqa: PLR0913  (a promise to users)
     if weights is None and not isinstance(source, Spec) and saved_spec(source):
         weights = source
     if weights is None:
-        model = build_plan(plan(spec), None, device, dtype, compile, backend, dynamic, kernels, autotune)
+        model = build_plan(plan(spec), None, device, dtype, compile, backend, dynamic, kernels, autotune, cuda_graph)
     else:
         weights = weights if isinstance(weights, Mapping) else locate(weights)
         checkpoint = _checkpoint(weights)
@@ -84,7 +86,7 @@ def build(  # noqa: PLR0913  (a promise to users)
         spec = _agreeing(spec, source, edits, publisher)
         planned = plan(spec)
         tensors = _fitting(checkpoint, publisher, planned, skeleton(planned).state_dict(), classes is not None)
-        model = build_plan(planned, tensors, device, dtype, compile, backend, dynamic, kernels, autotune)
+        model = build_plan(planned, tensors, device, dtype, compile, backend, dynamic, kernels, autotune, cuda_graph)
         model.recipe = _recipe(weights, publisher, model, spec)
     model.spec = spec
     return model

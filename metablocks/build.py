@@ -11,6 +11,7 @@ from torch import nn
 from metablocks.compiler import Compile, checkpoint_blocks, compile_network, compiling, explain_compile_error, settings
 from metablocks.core.errors import Fault, InputError, MissingError
 from metablocks.core.mixer import Mixer
+from metablocks.cuda_graph import captured, check_device, replay_forward
 from metablocks.kernels.choice import Kernels, chosen
 from metablocks.nets import Network, assemble, initialise
 from metablocks.plan import Plan
@@ -44,6 +45,7 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     dynamic: bool = False,
     kernels: Kernels | None = None,
     autotune: bool = False,
+    cuda_graph: bool = False,
 ) -> Network:
     """The network of a plan on `device`, in evaluation mode, with `weights` (by our names) or freshly initialised.
 
@@ -53,9 +55,13 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     `kernels`: fused, ours where there are any, elsewhere their readable twins; reference, what torch has; by default
     what `kernels.choice` chooses for the device.
     `autotune`: every product is timed in several ways while it is compiled, and the fastest is taken.
-    Raises `MissingError` where the device or a compiler is not there, `InputError` for an unknown name.
+    `cuda_graph`: without gradients a forward pass is one CUDA graph, captured at the first call with inputs of a shape.
+    Raises `MissingError` where the device or a compiler is not there, `InputError` for an unknown name and for a
+    CUDA graph on another device.
     """
     device, dtype = device_of(device), dtype_of(dtype)
+    if cuda_graph:
+        check_device(device)
     model = skeleton(plan)
     fresh = set(model.state_dict()).difference(weights or ())
     materialise(model, device)
@@ -66,6 +72,8 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     model.to(dtype).eval()
     use_kernels(model, chosen(device, kernels))
     compile_network(model, compile, backend, dynamic, settings(device, autotune))
+    if cuda_graph:
+        replay_forward(model, captured)
     return model
 
 

@@ -33,12 +33,14 @@ How = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
 Autotune = Annotated[bool, typer.Option("--autotune", help="time each product in several ways while compiling")]
+CudaGraph = Annotated[bool, typer.Option("--cuda-graph", help="launch the forward pass at once: for small batches")]
 Picture = Annotated[
     Path | None, typer.Option("--image", metavar="PICTURE", help="name what is in a picture (needs Pillow)")
 ]
 Save = Annotated[
     Path | None, typer.Option("--save", metavar="FILE", help="write weights and spec into one safetensors file")
 ]
+CACHES = {"cold": "graphs compiled", "warm": "graphs from the cache", "mixed": "some graphs from the cache"}
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16, float64")]
 
 
@@ -50,6 +52,7 @@ def build(  # noqa: PLR0913  (each is an option of the command)
     dtype: Dtype = "float32",
     how: How = "block",
     autotune: Autotune = False,
+    cuda_graph: CudaGraph = False,
     image: Picture = None,
     save: Save = None,
     folders: Folders = [],  # noqa: B006
@@ -58,6 +61,7 @@ def build(  # noqa: PLR0913  (each is an option of the command)
     """Build a network, run one forward pass, and print its stages with what they cost."""
     from metablocks import api
     from metablocks.build import out_of_memory
+    from metablocks.compiler import from_cache
     from metablocks.weights.save import check_target
 
     load_mixers(folders)
@@ -67,10 +71,20 @@ def build(  # noqa: PLR0913  (each is an option of the command)
     start = time.perf_counter()
     try:
         with progress("building"):
-            model = api.build(source, weights, set=sets, device=device, dtype=dtype, compile=how, autotune=autotune)
+            model = api.build(
+                source,
+                weights,
+                set=sets,
+                device=device,
+                dtype=dtype,
+                compile=how,
+                autotune=autotune,
+                cuda_graph=cuda_graph,
+            )
             times["build_s"] = time.perf_counter() - start
         picture = None if image is None else _picture(model, image)
         times |= _run(model, how, picture)
+        cache = None if how == "none" else from_cache()
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -79,9 +93,9 @@ def build(  # noqa: PLR0913  (each is an option of the command)
     if save:
         api.save(model, save)
     if as_json:
-        print_json(_data(model.plan, times) | _extras(save, guesses, model))
+        print_json(_data(model.plan, times) | ({"compile_cache": cache} if cache else {}) | _extras(save, guesses, model))
         return
-    _print(model.plan, times, f"{device}, {dtype}, compile {how}")
+    _print(model.plan, _spent(times, cache), f"{device}, {dtype}, compile {how}")
     for guess in guesses:
         print(f"{100 * guess.probability:5.1f} %  {guess.name} ({guess.index})")
     if save:
@@ -171,7 +185,15 @@ def _stage(name: str, stage: StagePlan) -> Row:
     return Row(name, str(stage.grid), str(stage.dim), str(len(stage.blocks)), ", ".join(mixers))
 
 
-def _print(plan: Plan, times: dict[str, float], conditions: str) -> None:
+def _spent(times: dict[str, float], cache: str | None) -> str:
+    """The times in words, and where the compiled graphs that the first call needs came from."""
+    told = {name: f"{name.removesuffix('_s').replace('_', ' ')} {units.seconds(s)}" for name, s in times.items()}
+    if cache:
+        told["first_call_s"] += f" ({CACHES[cache]})"
+    return ", ".join(told.values())
+
+
+def _print(plan: Plan, spent: str, conditions: str) -> None:
     costs = plan.costs
     rows = []
     for row in _rows(plan):
@@ -188,7 +210,6 @@ def _print(plan: Plan, times: dict[str, float], conditions: str) -> None:
     print(f"{units.count(total.macs)} MACs, {units.count(total.flops)} FLOPs: {costs.convention}")
     if plan.decoder:
         print(_halves(costs))
-    spent = ", ".join(f"{name.removesuffix('_s').replace('_', ' ')} {units.seconds(t)}" for name, t in times.items())
     print(f"{conditions}, one image: {spent}")
     tell_unknown(plan)
 

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch._dynamo.utils import counters
 
 from metablocks.cli import main
 
@@ -90,6 +92,23 @@ def test_build_as_json_keeps_units_in_its_keys(run):
     assert code == 0
     assert data["flops"] == 2 * data["macs"]
     assert {"params", "macs", "convention", "build_s", "first_call_s", "forward_s"} <= set(data)
+
+
+def test_build_says_whether_its_graphs_came_from_the_cache(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    told = []
+    for _ in range(2):
+        torch._dynamo.reset()
+        counters.clear()
+        told.append(run("build", "tiny.yaml", "--compile", "model")[1].splitlines()[-1])
+    assert "(graphs compiled), forward" in told[0]
+    assert "(graphs from the cache), forward" in told[1]
+
+
+def test_build_refuses_a_cuda_graph_on_a_cpu(run):
+    code, out, err = run("build", "tiny.yaml", "--cuda-graph")
+    assert (code, out) == (2, "")
+    assert "use --device cuda" in err
 
 
 def test_set_edits_the_spec_and_its_errors_point_at_the_flag(run):
