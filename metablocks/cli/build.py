@@ -67,7 +67,7 @@ def build(  # noqa: PLR0913  (each is an option of the command)
     load_mixers(folders)
     if save:
         check_target(save)
-    times = {}
+    times: dict[str, Any] = {}
     start = time.perf_counter()
     try:
         with progress("building"):
@@ -93,7 +93,8 @@ def build(  # noqa: PLR0913  (each is an option of the command)
     if save:
         api.save(model, save)
     if as_json:
-        print_json(_data(model.plan, times) | ({"compile_cache": cache} if cache else {}) | _extras(save, guesses, model))
+        times |= {"compile_cache": cache} if cache else {}
+        print_json(_data(model.plan, times) | _extras(save, guesses, model))
         return
     _print(model.plan, _spent(times, cache), f"{device}, {dtype}, compile {how}")
     for guess in guesses:
@@ -223,7 +224,7 @@ def _halves(costs: Costs) -> str:
     return f"encoder {units.count(encoder.macs)} MACs + decoder {units.count(decoder.macs)} MACs"
 
 
-def _data(plan: Plan, times: dict[str, float]) -> dict[str, Any]:
+def _data(plan: Plan, times: dict[str, Any]) -> dict[str, Any]:
     costs = plan.costs
     stages = [
         {"name": row.name, "grid": row.grid, "width": row.width, "mixers": row.what}
