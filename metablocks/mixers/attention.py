@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import Mixer, MixerSettings, check_heads, split_heads
 from metablocks.core.settings import Positive, Size
+from metablocks.kernels.attention import attention
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,5 @@ class Attention(Mixer):
         self.proj = nn.Linear(width, sizes.dim, bias=sizes.proj_bias)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        # (B, N, 3 heads head_dim) to three of (B, heads, N, head_dim)
         packed = self.qkv(x).unflatten(-1, (3, self.sizes.heads, self.sizes.head_dim))
-        query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(query, key, value, scale=self.sizes.scale)
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        return self.proj(attention(packed, self.sizes.scale))

@@ -1,0 +1,101 @@
+"""Attention by the one of torch's kernels that is fastest for a shape where it runs: flash, cuDNN or memory-efficient.
+
+None of them is always: on one GPU cuDNN's is ahead for long sequences and behind for short ones, on another never. So
+each shape is tried once, forward, or forward and backward where gradients are kept, and `trial` remembers what came of
+it. Only on CUDA, and where sizes are numbers: for symbolic ones, in an export and elsewhere torch chooses by itself.
+Letters: B batch, N tokens, H heads, D channels of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import has_static_value
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from metablocks.kernels import trial
+
+BACKENDS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
+DEVICES = ("cuda",)
+OWN = "torch"  # its own choice, which falls back to plain operations
+LIMITS = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}  # relative, of the norm of what is compared
+
+
+def attention(packed: Tensor, scale: float) -> Tensor:
+    """softmax(scale q k^T) v: packed (B, N, 3, H, D), queries, keys and values, to (B, N, H D)."""
+    name = OWN
+    if packed.device.type in DEVICES and not torch.compiler.is_exporting():
+        if all(has_static_value(size) for size in packed.shape):
+            keeps = torch.is_grad_enabled() and packed.requires_grad
+            name = best(tuple(packed.shape), scale, packed.dtype, packed.device, keeps)
+    return _attention(packed, scale, name)
+
+
+def _attention(packed: Tensor, scale: float, name: str) -> Tensor:
+    # to three of (B, H, N, D)
+    query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
+    if name == OWN:
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=scale)
+    else:
+        with sdpa_kernel(BACKENDS[name]):
+            mixed = F.scaled_dot_product_attention(query, key, value, scale=scale)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+@torch.compiler.assume_constant_result  # in a graph that is being traced too, this runs, and its result is a constant
+def best(shape: tuple[int, ...], scale: float, dtype: torch.dtype, device: torch.device, keeps: bool) -> str:
+    """The name of the backend to take for `packed` of a shape; `keeps`: whether there will be a backward pass."""
+    if dtype not in LIMITS:
+        return OWN
+    batch, tokens, _, heads, width = shape
+    key = f"attention {batch} x {heads} x {tokens} x {width}, {dtype}{', backward' if keeps else ''}"
+
+    @cache
+    def packed() -> Tensor:  # made only where nothing is remembered
+        generator = torch.Generator(device).manual_seed(0)
+        drawn = torch.randn(shape, generator=generator, device=device, dtype=dtype)
+        return drawn.requires_grad_(keeps)
+
+    def wrong(name: str) -> str:
+        return _wrong(_outcome(packed(), partial(_attention, scale=scale, name=name)), packed(), scale)
+
+    calls = {name: partial(_tried, packed, scale, name) for name in (*BACKENDS, OWN)}
+    # not in inference mode, in which nothing has gradients; without autocast, which would round what is compared with
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        return trial.choose(key, calls, device, wrong)
+
+
+def _tried(packed: Callable[[], Tensor], scale: float, name: str) -> list[Tensor]:
+    return _outcome(packed(), partial(_attention, scale=scale, name=name))
+
+
+def _outcome(packed: Tensor, attend: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """The output, and the gradient of `packed` where it has one."""
+    out = attend(packed)
+    gradients = torch.autograd.grad(out, packed, out.detach()) if packed.requires_grad else ()
+    return [out.detach(), *gradients]
+
+
+def _wrong(found: list[Tensor], packed: Tensor, scale: float) -> str:
+    """Why an outcome is not right, as far as the first two images tell; nothing where it is."""
+    few = packed[:2].detach().double().requires_grad_(packed.requires_grad)
+    for what, one, goal in zip(("output", "gradient"), found, _outcome(few, partial(_exact, scale=scale)), strict=False):
+        off = float((one[:2].double() - goal).norm() / goal.norm())
+        if not off <= LIMITS[packed.dtype]:
+            return f"its {what} is off by {off:.1e}"
+    return ""
+
+
+def _exact(packed: Tensor, scale: float) -> Tensor:
+    """The readable twin."""
+    query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
+    weights = (query @ key.mT * scale).softmax(-1)
+    return (weights @ value).transpose(1, 2).flatten(2)
