@@ -32,10 +32,10 @@ LIMITS = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}  # rel
 def attention(packed: Tensor, scale: float) -> Tensor:
     """softmax(scale q k^T) v: packed (B, N, 3, H, D), queries, keys and values, to (B, N, H D)."""
     name = OWN
-    if packed.device.type in DEVICES and not torch.compiler.is_exporting():
-        if all(has_static_value(size) for size in packed.shape):
-            keeps = torch.is_grad_enabled() and packed.requires_grad
-            name = best(tuple(packed.shape), scale, packed.dtype, packed.device, keeps)
+    numbers = all(has_static_value(size) for size in packed.shape)
+    if numbers and packed.device.type in DEVICES and not torch.compiler.is_exporting():
+        keeps = torch.is_grad_enabled() and packed.requires_grad
+        name = best(tuple(packed.shape), scale, packed.dtype, packed.device, keeps)
     return _attention(packed, scale, name)
 
 
@@ -87,7 +87,8 @@ def _outcome(packed: Tensor, attend: Callable[[Tensor], Tensor]) -> list[Tensor]
 def _wrong(found: list[Tensor], packed: Tensor, scale: float) -> str:
     """Why an outcome is not right, as far as the first two images tell; nothing where it is."""
     few = packed[:2].detach().double().requires_grad_(packed.requires_grad)
-    for what, one, goal in zip(("output", "gradient"), found, _outcome(few, partial(_exact, scale=scale)), strict=False):
+    goals = _outcome(few, partial(_exact, scale=scale))
+    for what, one, goal in zip(("output", "gradient"), found, goals, strict=False):
         off = float((one[:2].double() - goal).norm() / goal.norm())
         if not off <= LIMITS[packed.dtype]:
             return f"its {what} is off by {off:.1e}"
