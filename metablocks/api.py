@@ -62,6 +62,7 @@ def build(  # noqa: PLR0913  (a promise to users)
     kernels: Kernels | None = None,
     autotune: bool = False,
     cuda_graph: bool = False,
+    checkpoint: bool | float = False,
 ) -> Network:
     """The network of a spec on `device`, in evaluation mode. A file of `save` is a spec with its weights.
 
@@ -71,22 +72,25 @@ def build(  # noqa: PLR0913  (a promise to users)
     one for other classes. `kernels`, fused or reference, is for checking one against the other: the default chooses.
     `autotune` lets the compiler time each product in several ways, with what follows fused in: minutes, once.
     `cuda_graph` launches a forward pass without gradients as one CUDA graph, for small batches.
+    `checkpoint` keeps less for the backward pass: True, of each block its input; 0.5, about half of what the compiler
+    would keep, and what is cheap is computed again.
     Raises `SpecError`, `InputError` for weights that do not fit, `MissingError` for a device that is not there.
     """
     edits = [*assignments(set), *([] if classes is None else [f"classes={classes}"])]
     spec = _spec(source, edits)
+    choices = (compile, backend, dynamic, kernels, autotune, cuda_graph, checkpoint)
     if weights is None and not isinstance(source, Spec) and saved_spec(source):
         weights = source
     if weights is None:
-        model = build_plan(plan(spec), None, device, dtype, compile, backend, dynamic, kernels, autotune, cuda_graph)
+        model = build_plan(plan(spec), None, device, dtype, *choices)
     else:
         weights = weights if isinstance(weights, Mapping) else locate(weights)
-        checkpoint = _checkpoint(weights)
-        publisher = recognise(checkpoint.tensors)
+        file = _checkpoint(weights)
+        publisher = recognise(file.tensors)
         spec = _agreeing(spec, source, edits, publisher)
         planned = plan(spec)
-        tensors = _fitting(checkpoint, publisher, planned, skeleton(planned).state_dict(), classes is not None)
-        model = build_plan(planned, tensors, device, dtype, compile, backend, dynamic, kernels, autotune, cuda_graph)
+        tensors = _fitting(file, publisher, planned, skeleton(planned).state_dict(), classes is not None)
+        model = build_plan(planned, tensors, device, dtype, *choices)
         model.recipe = _recipe(weights, publisher, model, spec)
     model.spec = spec
     return model

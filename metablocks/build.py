@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from metablocks.compiler import Compile, checkpoint_blocks, compile_network, compiling, explain_compile_error, settings
+from metablocks.compiler import Choices, Compile, checkpoint_blocks, compile_network, compiling, explain_compile_error
 from metablocks.core.errors import Fault, InputError, MissingError
 from metablocks.core.mixer import Mixer
 from metablocks.cuda_graph import captured, check_device, replay_forward
@@ -46,6 +46,7 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     kernels: Kernels | None = None,
     autotune: bool = False,
     cuda_graph: bool = False,
+    checkpoint: bool | float = False,
 ) -> Network:
     """The network of a plan on `device`, in evaluation mode, with `weights` (by our names) or freshly initialised.
 
@@ -56,6 +57,8 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     what `kernels.choice` chooses for the device.
     `autotune`: every product is timed in several ways while it is compiled, and the fastest is taken.
     `cuda_graph`: without gradients a forward pass is one CUDA graph, captured at the first call with inputs of a shape.
+    `checkpoint`: activation checkpointing of every block, or between 0 and 1 the share of the activations of compiled
+    graphs that their backward passes keep.
     Raises `MissingError` where the device or a compiler is not there, `InputError` for an unknown name and for a
     CUDA graph on another device.
     """
@@ -71,7 +74,7 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
         model.load_state_dict(weights, strict=not fresh)
     model.to(dtype).eval()
     use_kernels(model, chosen(device, kernels))
-    compile_network(model, compile, backend, dynamic, settings(device, autotune))
+    compile_network(model, compile, backend, dynamic, Choices(autotune, checkpoint))
     if cuda_graph:
         replay_forward(model, captured)
     return model

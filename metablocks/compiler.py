@@ -14,9 +14,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError
+from metablocks.core.kept import keep
 from metablocks.core.text import printable
 from metablocks.nets import Network, blocks
-from metablocks.core.kept import keep
 
 Compile = Literal["none", "block", "model"]
 Backend = str | Callable[..., Any]
@@ -61,28 +61,55 @@ class Settings:
         return _inductor.compile(graph, inputs, options=self.inductor)
 
 
-def settings(device: torch.device, autotune: bool = False, activation_budget: float | None = None) -> Settings:
-    """What the compiler is told on a device.
+@dataclass(frozen=True)
+class Choices:
+    """What a user chooses about the graphs of a network.
 
-    `activation_budget`, 0 to 1: of the activations of a graph, what is kept for its backward pass, as a share of what
-    would be; the rest is computed again, what is cheap first.
+    `autotune`: every kernel is timed in several ways while it is compiled, and the fastest is taken.
+    `checkpoint`: with True the backward pass runs each block again and keeps only its input; with a share between 0
+    and 1 of the activations that a graph would keep, it keeps these and computes the others again, cheap ones first.
+    `device`: whose usual settings are taken, in the place of that of the network.
     """
-    budget = {} if activation_budget is None else {"activation_memory_budget": activation_budget}
-    usual = INDUCTOR.get(device.type, {}), FUNCTORCH.get(device.type, {})
-    return Settings(usual[0] | (AUTOTUNE if autotune else {}), usual[1] | budget)
+
+    autotune: bool = False
+    checkpoint: bool | float = False
+    device: torch.device | None = None
+
+
+def settings(model: Network, choices: Choices) -> Settings:
+    """What the compiler is told: what is usual on the device, and what is chosen."""
+    kind = (choices.device or next(model.parameters()).device).type
+    inductor, functorch = INDUCTOR.get(kind, {}), FUNCTORCH.get(kind, {})
+    shares = [block.kept_share for _, block in blocks(model)] if kind == "cuda" else []
+    usual = budget(min(shares)) if shares else {}
+    return Settings(inductor | (AUTOTUNE if choices.autotune else {}), functorch | usual | budget(choices.checkpoint))
+
+
+def budget(checkpoint: bool | float) -> dict[str, Any]:
+    """What AOTAutograd is told where a share of activations is to be kept; nothing where blocks are checkpointed."""
+    return {} if isinstance(checkpoint, bool) else {"activation_memory_budget": checkpoint}
 
 
 def compile_network(
-    model: Network, how: Compile, backend: Backend = "inductor", dynamic: bool = False, told: Settings | None = None
+    model: Network, how: Compile, backend: Backend = "inductor", dynamic: bool = False, choices: Choices | None = None
 ) -> None:
-    """Compiles in place, with what is `told` or usual on its device. Nothing is compiled before the first call."""
+    """Compiles in place, and sets up activation checkpointing. Nothing is compiled before the first call."""
+    choices = choices or Choices()
+    share = choices.checkpoint
+    if not isinstance(share, bool) and (how == "none" or not 0 < share < 1):
+        wrong = f"a share of activations of {share:g}, compile {printable(how)}"
+        raise InputError(Fault(wrong, help="a compiler keeps a share between 0 and 1; without one, checkpoint blocks"))
+    _compile(model, how, settings(model, choices).backend(backend), dynamic)
+    if share is True:
+        checkpoint_blocks(model)
+
+
+def _compile(model: Network, how: Compile, backend: Callable[..., Any], dynamic: bool) -> None:
     if how not in ("none", "block", "model"):
         raise InputError(Fault(f"no way to compile called `{printable(how)}`", help="none, block or model"))
     if how == "none":
         return
-    told = told or settings(next(model.parameters()).device)
     model.register_forward_pre_hook(keep)
-    backend = told.backend(backend)
     if how == "model":
         dynamic = dynamic and all(block.symbolic for _, block in blocks(model))
         model.forward = _compiled(type(model).forward, backend, dynamic).__get__(model)
@@ -99,7 +126,7 @@ def compile_network(
 def checkpoint_blocks(model: Network) -> None:
     """Activation checkpointing: the backward pass runs each block again and keeps only its input. In place.
 
-    Chen et al. 2016, arXiv:1604.06174. After `compile_network`, so that what is checkpointed is the compiled block.
+    Chen et al. 2016, arXiv:1604.06174. After compiling, so that what is checkpointed is the compiled block.
     """
     for _, block in blocks(model):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]

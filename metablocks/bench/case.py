@@ -18,7 +18,8 @@ DTYPES = ("float32", "bfloat16", "float16", "float64", "amp_bfloat16", "amp_floa
 class Case:
     """`seconds` of timed rounds in each of `processes` workers, and as many for latency; each may take `limit_s`.
 
-    `checkpoint`: activation checkpointing of every block. `modules` are imported by the worker before the subject.
+    `checkpoint`: activation checkpointing of every block, or the share of activations that compiled graphs keep for
+    the backward pass. `modules` are imported by the worker before the subject.
     """
 
     subject: Subject
@@ -28,7 +29,7 @@ class Case:
     device: str = "cpu"
     compile: str = "none"
     channels_last: bool = False
-    checkpoint: bool = False
+    checkpoint: bool | float = False
     seconds: float = 3.0
     processes: int = 3
     limit_s: float = 900.0

@@ -36,7 +36,7 @@ def cases(subjects: Sequence[Subject], conditions: Conditions) -> list[Case]:
             conditions.device,
             _compile(subject, how),
             channels_last=conditions.channels_last,
-            checkpoint=conditions.checkpoint and mode != "infer",
+            checkpoint=mode != "infer" and conditions.checkpoint,
             seconds=conditions.seconds,
             processes=conditions.processes,
             limit_s=conditions.limit_s,

@@ -27,7 +27,7 @@ class Conditions:
     compiles: tuple[str, ...] = (Case.compile,)
     device: str = Case.device
     channels_last: bool = Case.channels_last
-    checkpoint: bool = Case.checkpoint
+    checkpoint: bool | float = Case.checkpoint
     seconds: float = Case.seconds
     processes: int = Case.processes
     limit_s: float = Case.limit_s
@@ -55,8 +55,18 @@ def faults(conditions: Conditions) -> Iterator[Fault]:
     if conditions.checkpoint and set(conditions.modes) == {"infer"}:
         wrong = "activation checkpointing saves memory for a backward pass, and mode `infer` has none"
         yield Fault(wrong, help="leave out `checkpoint`, or use mode `train` or `pretrain`")
+    if not isinstance(conditions.checkpoint, bool):
+        yield from _share(conditions.checkpoint, conditions.compiles)
     if conditions.device.startswith("mps") and "float64" in conditions.dtypes:
         yield Fault("the device `mps` has no float64", help="use float32")
+
+
+def _share(kept: float, compiles: Sequence[str]) -> Iterator[Fault]:
+    if not 0 < kept < 1:
+        yield Fault(f"a share of {kept:g} of the activations", help="between 0 and 1")
+    if "none" in compiles:
+        wrong = "a compiler keeps a share of the activations, and `none` compiles nothing"
+        yield Fault(wrong, help="use --compile block, or --checkpoint block")
 
 
 def check_size(subjects: int, conditions: Conditions) -> None:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from metablocks.bench.case import Case
 from metablocks.bench.subject import planned
-from metablocks.build import build, checkpoint_blocks, compile_network, dtype_of
+from metablocks.build import build, compile_network, dtype_of
+from metablocks.compiler import Choices, Settings, budget
 from metablocks.core.errors import Fault, InputError, MissingError
 from metablocks.core.text import did_you_mean, printable
 from metablocks.costs import Cost, count
@@ -74,17 +75,16 @@ def compile_subject(case: Case, found: Subject, backend: str | Callable[..., Any
     """Compiles in place what the case compiles, and sets up activation checkpointing, which goes around it."""
     model: Any = found.model
     if found.plan is not None:
-        compile_network(model, case.compile, backend)  # type: ignore[arg-type]
-        if case.checkpoint:
-            checkpoint_blocks(model)
+        compile_network(model, case.compile, backend, choices=Choices(checkpoint=case.checkpoint))  # type: ignore[arg-type]
         return
-    if case.checkpoint:
+    if case.checkpoint is True:
         if not hasattr(model, "set_grad_checkpointing"):
             wrong = f"{printable(case.subject.name)} has no activation checkpointing"
             raise InputError(Fault(wrong, help="a network with set_grad_checkpointing, as timm's have, or a spec"))
         model.set_grad_checkpointing()
     if case.compile != "none":
-        model.compile(dynamic=False, backend=backend)
+        kept = budget(case.checkpoint)
+        model.compile(dynamic=False, backend=Settings(functorch=kept).backend(backend) if kept else backend)
 
 
 def costs(found: Subject) -> Cost:

@@ -59,7 +59,7 @@ def _predicted(plan: Plan, mode: str, batch: int, dtype: str, device_kind: str, 
         if checkpoint:
             checkpoint_blocks(model)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(trained, fused=cuda) if mode != "infer" else None
+        optimiser = torch.optim.AdamW(trained, fused=True) if mode != "infer" else None
         inputs = _inputs(plan, batch, weights)
         work = Work(model, [inputs], amp, optimiser)
         watch = _Storages(CUDA_BLOCK if cuda else 1)

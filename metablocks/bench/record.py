@@ -121,7 +121,7 @@ class Record:
     """base or other"""
     verdict: str | None = None
     channels_last: bool = False
-    checkpoint: bool = False
+    checkpoint: bool | float = False
     edits: tuple[str, ...] = ()
     spec: dict[str, Any] | None = None
     image: tuple[int, int] | None = None

@@ -203,7 +203,7 @@ class Session:
         case, plan = self.case, self.subject.plan
         assert plan is not None
         kind = "cuda" if case.device.startswith("cuda") else "cpu"
-        return predicted(plan, case.mode, case.batch, case.dtype, kind, case.checkpoint).peak_bytes
+        return predicted(plan, case.mode, case.batch, case.dtype, kind, case.checkpoint is True).peak_bytes
 
     def _peaks(self) -> dict[str, float]:
         """Here and now: what the same device, as warm as it is, can do at the most."""

@@ -110,7 +110,7 @@ class Keys(Settings):
         default=("none",), description="none, or one graph for each distinct block, or for the model"
     )
     channels_last: bool = Field(default=Case.channels_last, description="layout of the images")
-    checkpoint: bool = Field(default=Case.checkpoint, description="activation checkpointing of every block")
+    checkpoint: bool = Field(default=False, description="activation checkpointing of every block")
     seconds: Positive = Field(default=Case.seconds, description="seconds of timed rounds in each process")
     processes: Annotated[int, Field(ge=1, le=MOST_PROCESSES)] = Field(
         default=Case.processes, description="worker processes of each case"

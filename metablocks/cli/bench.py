@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metablocks.cli.choices import MAX, Given, planned_pairs
+from metablocks.cli.choices import MAX, Given, checkpointing, planned_pairs
 from metablocks.cli.common import Folders, Json, Sets, following, print_json
 from metablocks.cli.traffic import count_traffic, print_traffic
 from metablocks.core.errors import MetablocksError, MissingError
@@ -37,7 +37,9 @@ Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, a
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1")]
 How = Annotated[str | None, typer.Option("--compile", help="none, block, model: one, or several with commas")]
 ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="images (and weights) in channels-last layout")]
-Checkpoint = Annotated[bool, typer.Option("--checkpoint", help="activation checkpointing of every block")]
+Checkpoint = Annotated[
+    str | None, typer.Option("--checkpoint", metavar="block|SHARE", help="keep block inputs, or 0.5 of the activations")
+]
 Seconds = Annotated[float | None, typer.Option("--seconds", metavar="S", help="timed in each process")]
 Processes = Annotated[int | None, typer.Option("--processes", metavar="N", help="worker processes of each case")]
 Limit = Annotated[float | None, typer.Option("--limit", metavar="S", help="after which a worker is stopped")]
@@ -63,7 +65,7 @@ def bench(  # noqa: PLR0913
     device: Device = "cpu",
     how: How = None,
     channels_last: ChannelsLast = False,
-    checkpoint: Checkpoint = False,
+    checkpoint: Checkpoint = None,
     seconds: Seconds = None,
     processes: Processes = None,
     limit: Limit = None,
@@ -85,12 +87,13 @@ def bench(  # noqa: PLR0913
     if self_check:
         _self_check(device, as_json)
         return
+    kept = checkpointing(checkpoint)
     given = Given(mode, batch, image, dtype, how, seconds, processes, limit, memory, tuple(modules))
     if traffic:
-        print_traffic(list(count_traffic(subjects or (), given, checkpoint, sets, folders)), as_json, per_block)
+        print_traffic(list(count_traffic(subjects or (), given, kept, sets, folders)), as_json, per_block)
         return
     store.check(out)
-    switches = {"device": device, "channels_last": channels_last, "checkpoint": checkpoint}
+    switches = {"device": device, "channels_last": channels_last, "checkpoint": kept}
     records: list[Record] = []
     try:
         pairs = planned_pairs(subjects or ["headline"], given, switches, sets, folders)

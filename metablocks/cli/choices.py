@@ -76,6 +76,18 @@ def conditions_over(base: Conditions, given: Given, switches: dict[str, Any]) ->
     return replace(base, **chosen, **{key: value for key, value in switches.items() if value})
 
 
+def checkpointing(text: str | None) -> bool | float:
+    """What `--checkpoint` asks for: of every block its input, or a share of the activations."""
+    if text in (None, "block"):
+        return text is not None
+    assert text is not None
+    try:
+        return float(text)
+    except ValueError:
+        wrong = f"--checkpoint {printable(text)}"
+        raise InputError(Fault(wrong, help="block, or the share of the activations to keep: 0.5")) from None
+
+
 def _split(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(word.strip() for word in text.split(","))
 

@@ -29,7 +29,7 @@ FAILED, SOME_FAILED = 1, 4
 
 
 def count_traffic(
-    sources: Sequence[str], given: Given, checkpoint: bool, sets: Sequence[str], folders: Sequence[Path]
+    sources: Sequence[str], given: Given, checkpoint: bool | float, sets: Sequence[str], folders: Sequence[Path]
 ) -> Iterator[Traffic]:
     """The traffic of each subject in each mode, one after the other."""
     from metablocks.bench.traffic import traffic
@@ -41,7 +41,7 @@ def count_traffic(
 
 
 def planned_cases(
-    sources: Sequence[str], given: Given, checkpoint: bool, sets: Sequence[str], folders: Sequence[Path]
+    sources: Sequence[str], given: Given, checkpoint: bool | float, sets: Sequence[str], folders: Sequence[Path]
 ) -> Iterator[Case]:
     """Cases of the subjects, in this order. `train` is what trains a network: `pretrain` for a masked autoencoder."""
     from metablocks.bench.cells import cases

@@ -61,6 +61,9 @@ class Mixer(nn.Module):
     fused: bool = False
     """Whether it takes fused kernels of ours, where it has any for its sizes, or what torch has. `build` says."""
 
+    kept_share: ClassVar[float] = 1.0
+    """Of the activations of a compiled block, what its backward pass keeps on a GPU: less where some are cheap to make
+    again."""
     symbolic: ClassVar[bool] = True
     """Whether one compiled graph may stand for grids of every size; else each size has a graph of its own."""
 

@@ -19,11 +19,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
+from metablocks.core.kept import Keeping
 from metablocks.core.mixer import split_heads
 from metablocks.core.settings import Pair
 from metablocks.kernels.window_attention import window_attention
 from metablocks.kernels.window_layout import Windows
-from metablocks.core.kept import Keeping
 from metablocks.parts.windowed import Layout, WindowedAttention, Windowing, WindowSettings
 from metablocks.parts.windows import log_offsets
 

@@ -85,6 +85,11 @@ class Block(nn.Module):
         """Whether one compiled graph may stand for every size."""
         return not isinstance(self.mixer.op, Mixer) or self.mixer.op.symbolic
 
+    @property
+    def kept_share(self) -> float:
+        """Of the activations of its compiled graph, what the backward pass keeps on a GPU."""
+        return self.mixer.op.kept_share if isinstance(self.mixer.op, Mixer) else 1.0
+
     def admit(self, grid: Grid) -> None:
         """Raises `Misfit` where the mixer cannot run on a grid."""
         if isinstance(self.mixer.op, Mixer):

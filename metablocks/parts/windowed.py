@@ -132,6 +132,7 @@ class WindowedAttention(Mixer):
     from: on another grid they are found anew. The tables are of the window that was planned.
     """
 
+    kept_share = 0.95  # the output of window attention, one map of eleven: its weights are made again anyway
     symbolic = False  # places in windows of symbolic sizes take the compiler minutes
     qkv: nn.Linear
     proj: nn.Linear

@@ -113,6 +113,11 @@ def test_a_mode_that_a_subject_has_is_taken(made: Subject, modes: tuple[str, ...
     assert [case.mode for case in cases([made], Conditions(modes))] == list(modes)
 
 
+def test_a_share_of_the_activations_is_for_the_modes_that_train() -> None:
+    found = cases([network("a")], Conditions(("infer", "train"), compiles=("block",), checkpoint=0.5))
+    assert {case.mode: case.checkpoint for case in found} == {"infer": False, "train": 0.5}
+
+
 def test_nothing_is_left_to_checkpoint_without_a_backward_pass() -> None:
     with pytest.raises(InputError, match="backward"):
         cases([network("a")], Conditions(checkpoint=True))

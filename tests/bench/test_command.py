@@ -80,8 +80,8 @@ class TestWithCannedWorkers:
     """What is the parent's work alone."""
 
     def test_every_condition_that_is_asked_for_is_in_the_record(self, command: Command) -> None:
-        options = ("--mode", "train", "--dtype", "amp_bfloat16", "--channels-last", "--checkpoint", "--compile", "none")
-        done = command("bench", str(TINY), *QUICK, *options)
+        options = ("--mode", "train", "--dtype", "amp_bfloat16", "--checkpoint", "block", "--compile", "none")
+        done = command("bench", str(TINY), *QUICK, "--channels-last", *options)
         assert done.code == 0, done.err
         (record,) = records()
         asked = (record.mode, record.dtype, record.channels_last, record.checkpoint)
@@ -178,7 +178,10 @@ class TestWithCannedWorkers:
         ([str(TINY), "--seconds", "nan"], 2, "`seconds` of nan"),
         ([str(TINY), "--memory", "-1"], 2, "--memory -1"),
         ([str(TINY), "--mode", "pretrain"], 2, "is not a masked autoencoder"),
-        ([str(TINY), "--checkpoint"], 2, "activation checkpointing"),
+        ([str(TINY), "--checkpoint", "block"], 2, "activation checkpointing"),
+        ([str(TINY), "--checkpoint", "most"], 2, "--checkpoint most"),
+        ([str(TINY), "--checkpoint", "0.5", "--mode", "train"], 2, "`none` compiles nothing"),
+        ([str(TINY), "--checkpoint", "2", "--mode", "train"], 2, "a share of 2 of the activations"),
         ([str(TINY), "--image", "16x"], 2, "--image"),
         ([str(TINY), "--device", "cuda:99"], 6, "--device cpu"),
         ([str(TINY), "--out", "missing/results.jsonl"], 3, "no folder"),

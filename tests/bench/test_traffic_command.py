@@ -48,6 +48,17 @@ def test_the_kernels_that_move_the_most_are_listed(command: Command) -> None:
     assert max(map(len, done.out.splitlines())) <= 100
 
 
+def test_a_share_of_the_activations_is_kept(command: Command) -> None:
+    kept = []
+    attention = ("--set", "stages.0.dim=16", "--set", "stages.0.mixer={attention: {heads: 2}}")
+    for options in ((), ("--checkpoint", "0.5"), ("--checkpoint", "block")):
+        asked = ("--mode", "train", "--compile", "block", "--json")
+        done = command("bench", "--traffic", str(TINY), *asked, *attention, *options)
+        assert done.code == 0, done.err
+        kept.append(json.loads(done.out)["networks"][0]["saved_elements"])
+    assert kept[0] > kept[1] > kept[2] > 0
+
+
 def test_training_a_masked_autoencoder_is_pretraining(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(json.dumps(AUTOENCODER))

@@ -61,6 +61,12 @@ def test_autotune_is_told_to_every_graph_and_to_no_other_network(told):
     assert told == [({}, 1.0)] * 3
 
 
+@pytest.mark.parametrize("choices", [{"checkpoint": 0.5}, {"compile": "block", "checkpoint": 1.5}])
+def test_a_share_of_activations_is_between_0_and_1_and_of_compiled_graphs(choices):
+    with pytest.raises(mb.InputError, match="a share of activations"):
+        mb.build(TINY, **choices)
+
+
 def test_inductor_knows_every_option():
     known = inductor.get_config_copy()
     for options in (compiler.AUTOTUNE, *compiler.INDUCTOR.values()):
@@ -69,9 +75,9 @@ def test_inductor_knows_every_option():
         assert set(options) <= set(functorch.get_config_copy())
 
 
-def test_an_activation_budget_holds_while_a_graph_is_compiled_and_not_after_it(told):
+def test_a_share_of_activations_holds_while_a_graph_is_compiled_and_not_after_it(told):
     model = mb.build(TINY)
-    compiler.compile_network(model, "block", told=compiler.settings(CPU, activation_budget=0.5))
+    compiler.compile_network(model, "block", choices=compiler.Choices(checkpoint=0.5))
     model(torch.randn(2, 3, 16, 16))
     assert told == [({}, 0.5)] * 3
     assert functorch.activation_memory_budget == 1.0

@@ -45,9 +45,13 @@ def csv_text(records: Sequence[Record]) -> str:
 def _row(record: Record) -> Iterator[str]:
     yield from map(_cell, _timm(record))
     yield from map(_cell, _texts(record))
-    yield from (str(getattr(record, name) is True).lower() for name in FLAGS)
+    yield from (_flag(getattr(record, name)) for name in FLAGS)
     yield from map(_cell, _counts(record))
     yield from (_cell(figure(record, name)) if record.figures else "" for name in MEASURED)
+
+
+def _flag(value: object) -> str:
+    return repr(value) if type(value) is float else str(value is True).lower()
 
 
 def _timm(record: Record) -> Iterator[Key]:

@@ -196,8 +196,9 @@ CONDITIONS = (
     _text("device", "where it ran", device),
     _text("layout", "channels last, where it was asked for",
           lambda record: "channels last" if record.channels_last else ""),
-    _text("checkpoint", "activation checkpointing of every block",
-          lambda record: "checkpointed" if record.checkpoint else ""),
+    _text("checkpoint", "activation checkpointing: of every block, or the share of activations that is kept",
+          lambda record: "" if not record.checkpoint else "checkpointed" if record.checkpoint is True
+          else f"{units.percent(record.checkpoint)} of activations kept"),
 )  # fmt: skip
 
 FIGURES = (

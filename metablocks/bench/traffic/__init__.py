@@ -59,14 +59,14 @@ def _spec(case: Case) -> Traffic:
     from metablocks.bench.subject import planned
     from metablocks.bench.traffic.count import moved
     from metablocks.build import dtype_of, skeleton, use_kernels
-    from metablocks.compiler import checkpoint_blocks, compile_network, settings
+    from metablocks.compiler import Choices, compile_network, settings
     from metablocks.costs.floor import floor
 
     plan = planned(case.subject)
     dtype = dtype_of(case.dtype)
     model = skeleton(plan).to(dtype)
     use_kernels(model, "fused")
-    told = settings(torch.device("cuda"))
+    choices = Choices(checkpoint=case.checkpoint, device=torch.device("cuda"))
     stem, stages = plan.encoder.stem, plan.stages
     inputs = [torch.empty(BATCH, stem.channels, *stem.image, dtype=dtype, device="meta")]
     if plan.decoder:
@@ -75,12 +75,10 @@ def _spec(case: Case) -> Traffic:
         stages += plan.decoder.stages
 
     def prepare(backend: Callable[..., Any]) -> None:
-        compile_network(model, case.compile, backend, told=told)  # type: ignore[arg-type]
-        if case.checkpoint:
-            checkpoint_blocks(model)
+        compile_network(model, case.compile, backend, choices=choices)  # type: ignore[arg-type]
 
     least = floor(plan) if case.mode == "infer" else None
-    found = moved(model, inputs, case.mode, prepare, told.inductor)
+    found = moved(model, inputs, case.mode, prepare, settings(model, choices).inductor)
     return Traffic(case, sum(len(stage.blocks) for stage in stages), least, found)
 
 
