@@ -98,7 +98,7 @@ class CosineWindowAttention(WindowedAttention, Keeping):
 
     def fuse(self, x: Tensor, windows: Windows) -> Tensor:
         packed, table, temperature = self.of_weights()
-        fill = packed if windows.spare else None  # zeros come out of the projection as its bias
+        fill = packed if self.sizes.windowing.pad else None  # zeros come out of the projection as its bias
         return window_attention(F.linear(x, self.qkv.weight, packed), table, windows, 1.0, fill, temperature)
 
     def made(self) -> tuple[Tensor | None, Tensor, Tensor]:

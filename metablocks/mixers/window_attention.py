@@ -85,5 +85,5 @@ class WindowAttention(WindowedAttention):
         return self.weighted(self.packed(self.qkv(windows)), bias, self.sizes.scale, layout.mask)
 
     def fuse(self, x: Tensor, windows: Windows) -> Tensor:
-        fill = self.qkv.bias if windows.spare else None  # zeros come out of the projection as its bias
+        fill = self.qkv.bias if self.sizes.windowing.pad else None  # zeros come out of the projection as its bias
         return window_attention(self.qkv(x), self.bias_table, windows, self.sizes.scale, fill)

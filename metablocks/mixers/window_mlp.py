@@ -19,7 +19,7 @@ from metablocks.core.grid import Grid
 from metablocks.core.mixer import GridMisfit, Mixer, split_heads
 from metablocks.core.text import side
 from metablocks.parts.windowed import Windowing, WindowSettings
-from metablocks.parts.windows import framed_order, token_order
+from metablocks.parts.window_tables import places
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,6 @@ class Settings(WindowSettings):
 
 
 class WindowMlp(Mixer):
-    symbolic = False  # places in windows of symbolic sizes take the compiler minutes
     sizes: Sizes
     bias: nn.Parameter | None
     order: Tensor
@@ -56,9 +55,9 @@ class WindowMlp(Mixer):
         length = sizes.window[0] * sizes.window[1]
         self.weight = nn.Parameter(torch.empty(sizes.heads, length, length))
         self.register_parameter("bias", nn.Parameter(torch.empty(sizes.heads * length)) if sizes.bias else None)
-        order = framed_order(sizes.grid, sizes.window, sizes.shift)
+        order, back = places(sizes.grid, sizes.window, sizes.shift, True, torch.device("cpu"))
         self.register_buffer("order", order, persistent=False)
-        self.register_buffer("back", token_order(order, sizes.grid[0] * sizes.grid[1]), persistent=False)
+        self.register_buffer("back", back, persistent=False)
 
     def admit(self, grid: Grid) -> None:
         window = self.sizes.windowing.on(grid).window
@@ -67,26 +66,25 @@ class WindowMlp(Mixer):
             raise GridMisfit(wrong)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        heads, length = self.weight.shape[:2]
+        heads, head_dim = self.sizes.heads, self.sizes.head_dim
         framed, order, back = self._on(grid, x.device)
         # (B, n L, C) to (h, L, B n d): one product a head, whatever the number of images and windows
         if framed:
             x = F.pad(x, (0, 0, 0, 1))  # the row of zeros that stands for frame and padding
-        windows = x.index_select(1, order)
-        split = windows.view(x.shape[0], -1, length, heads, self.sizes.head_dim).permute(3, 2, 0, 1, 4)
-        tokens = split.flatten(2)
+        images, (count, length) = x.shape[0], order.shape
+        windows = x.index_select(1, order.flatten())
+        tokens = windows.view(images, count, length, heads, head_dim).permute(3, 2, 0, 1, 4).flatten(2)
         if self.bias is None:
             mixed = torch.bmm(self.weight, tokens)
         else:
             mixed = torch.baddbmm(self.bias.view(heads, length, 1), self.weight, tokens)
-        merged = mixed.view(split.shape).permute(2, 3, 1, 0, 4)
-        return merged.reshape(x.shape[0], -1, x.shape[2]).index_select(1, back)
+        merged = mixed.view(heads, length, images, count, head_dim).permute(2, 3, 1, 0, 4)
+        return merged.reshape(images, count * length, heads * head_dim).index_select(1, back)
 
     def _on(self, grid: Grid, device: torch.device) -> tuple[bool, Tensor, Tensor]:
-        """Whether windows on a grid reach past it, and where tokens stand: as was planned, or anew."""
+        """Whether windows on a grid may reach past it, and where tokens stand: as was planned, or anew."""
         size, sizes = (grid.height, grid.width), self.sizes
         if size == sizes.grid:
             return any(sizes.shift) or any(sizes.padding), self.order, self.back
         fit = sizes.windowing.on(grid)
-        order = framed_order(size, fit.window, fit.shift, device)
-        return any(fit.shift) or any(fit.padding), order, token_order(order, size[0] * size[1])
+        return any(fit.shift) or sizes.windowing.pad, *places(size, fit.window, fit.shift, True, device)

@@ -19,7 +19,8 @@ from metablocks.core.mixer import GridMisfit, Mixer, MixerSettings, check_heads,
 from metablocks.core.settings import NaturalPair, Pair, Size, fault
 from metablocks.core.text import side
 from metablocks.kernels.window_layout import Windows, fits
-from metablocks.parts.windows import padding, relative_index, shift_mask, token_order, window_order
+from metablocks.parts import window_tables
+from metablocks.parts.windows import padding
 
 MAX_WINDOW = 4096  # tokens; its tables have the square of that
 
@@ -50,7 +51,7 @@ class Windowing:
             wrong = f"a window of {side(window)} is {window[0] * window[1]:,} tokens, and each pair of them has a score"
             raise GridMisfit(wrong, f"at most {MAX_WINDOW:,} tokens", "window", self._tiling(size))
         missing = padding(size, window)
-        if any(missing) and not self.pad:
+        if not self.pad and any(missing):
             wrong = f"a window of {side(window)} does not tile a {grid.height} x {grid.width} grid"
             raise GridMisfit(wrong, "", "window", [*self._tiling(size), ("pad", True)], "tiles every stage")
         steps = (window[0] // 2, window[1] // 2) if self.shift == "half" else self.shift
@@ -61,7 +62,7 @@ class Windowing:
         whole = size[0] <= self.window[0], size[1] <= self.window[1]
         if self.cut == "square" and any(whole):
             return (min(size), min(size)), (True, True)
-        return (min(self.window[0], size[0]), min(self.window[1], size[1])), whole
+        return (size[0] if whole[0] else self.window[0], size[1] if whole[1] else self.window[1]), whole
 
     def _tiling(self, size: tuple[int, int]) -> list[tuple[str, int]]:
         """Windows that tile the grid, nearest to this one first."""
@@ -107,9 +108,9 @@ class Layout:
     """Where the tokens of a grid stand in its windows."""
 
     order: Tensor
-    """(n L) tokens in the order of windows."""
+    """(n, L) the token in each place; N where none is, which stands for a row of zeros."""
     back: Tensor
-    """(N) where each token stands there."""
+    """(N) the place of each token."""
     index: Tensor
     """(L, L) the row of each pair of tokens in a table of offsets."""
     mask: Tensor | None
@@ -118,10 +119,10 @@ class Layout:
 
 def layout(fit: Fit, grid: Grid, table: tuple[int, int], device: torch.device | str = "cpu") -> Layout:
     """Windows on a grid, for a table of the offsets in a window of the size `table`."""
-    size = (grid.height, grid.width)
-    order = window_order(size, fit.window, fit.shift, device)
-    mask = shift_mask(size, fit.window, fit.shift, device) if any(fit.shift) else None
-    return Layout(order, token_order(order, size[0] * size[1]), relative_index(fit.window, table, device), mask)
+    size, device = (grid.height, grid.width), torch.device(device)
+    order, back = window_tables.places(size, fit.window, fit.shift, False, device)
+    mask = window_tables.mask(size, fit.window, fit.shift, device) if any(fit.shift) else None
+    return Layout(order, back, window_tables.offsets(fit.window, table, device), mask)
 
 
 class WindowedAttention(Mixer):
@@ -133,7 +134,6 @@ class WindowedAttention(Mixer):
     """
 
     kept_share = 0.95  # the output of window attention, one map of eleven: its weights are made again anyway
-    symbolic = False  # places in windows of symbolic sizes take the compiler minutes
     qkv: nn.Linear
     proj: nn.Linear
     order: Tensor
@@ -162,18 +162,21 @@ class WindowedAttention(Mixer):
             raise GridMisfit(wrong)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        fit = self._fit(grid)
+        planned, windowing = (grid.height, grid.width) == self.sizes.grid, self.sizes.windowing
+        fit = self.fit if planned else windowing.on(grid)
         if self.fused:
             whole = Windows(self.sizes.heads, (grid.height, grid.width), fit.window, fit.shift, self.sizes.window)
             if fits(whole, x.dtype, self.sizes.head_dim):
                 return self.proj(self.fuse(x, whole))
-        laid = self._laid(fit, grid, x.device)
-        if any(fit.padding):
+        laid = self._planned() if planned else layout(fit, grid, self.sizes.window, x.device)
+        # where nothing was planned, a graph for sizes that need padding is one for those that need none too
+        if any(fit.padding) if planned else windowing.pad:
             x = F.pad(x, (0, 0, 0, 1))  # the row of zeros that stands for all padding
+        (images, _, width), (count, length) = x.shape, laid.order.shape
         # windows of one image that differ in their mask are folded into the heads, so that no mask is copied for images
-        count, length = (1, laid.index.shape[0]) if laid.mask is None else laid.mask.shape[:2]
-        windows = x.index_select(1, laid.order).view(-1, count, length, x.shape[2])
-        mixed = self.attend(windows, laid).reshape(x.shape[0], -1, x.shape[2])
+        groups = (images * count, 1) if laid.mask is None else (images, count)
+        windows = x.index_select(1, laid.order.flatten()).view(*groups, length, width)
+        mixed = self.attend(windows, laid).reshape(images, count * length, width)
         return self.proj(mixed).index_select(1, laid.back)
 
     def packed(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -191,12 +194,6 @@ class WindowedAttention(Mixer):
         mixed = F.scaled_dot_product_attention(*packed, attn_mask=bias[None], scale=scale)
         return mixed.unflatten(1, (-1, self.sizes.heads)).transpose(2, 3).flatten(3)
 
-    def _fit(self, grid: Grid) -> Fit:
-        """Windows on a grid: those that were planned, or others."""
-        return self.fit if (grid.height, grid.width) == self.sizes.grid else self.sizes.windowing.on(grid)
-
-    def _laid(self, fit: Fit, grid: Grid, device: torch.device) -> Layout:
-        """Their tables: those that were made, or new ones."""
-        if (grid.height, grid.width) == self.sizes.grid:
-            return Layout(self.order, self.back, self.index, self.mask)
-        return layout(fit, grid, self.sizes.window, device)
+    def _planned(self) -> Layout:
+        """The tables of the grid that was planned."""
+        return Layout(self.order, self.back, self.index, self.mask)

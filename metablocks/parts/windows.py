@@ -17,7 +17,7 @@ Device = torch.device | str
 
 
 def window_order(size: Pair, window: Pair, shift: Pair, device: Device = "cpu") -> Tensor:
-    """(n L) tokens of an H x W grid in the order of its windows, row by row, after a cyclic shift up and left.
+    """(n, L) tokens of an H x W grid in its windows, row by row, after a cyclic shift up and left.
 
     Where windows reach past the grid stands H W, the number of a row of zeros behind the tokens: as the original
     does, the map is shifted first and padded then.
@@ -27,11 +27,11 @@ def window_order(size: Pair, window: Pair, shift: Pair, device: Device = "cpu") 
         tokens = tokens.roll((-shift[0], -shift[1]), (0, 1))
     bottom, right = padding(size, window)
     padded = torch.nn.functional.pad(tokens, (0, right, 0, bottom), value=tokens.numel())
-    return _windows(padded, window).flatten()
+    return _windows(padded, window)
 
 
 def framed_order(size: Pair, window: Pair, shift: Pair, device: Device = "cpu") -> Tensor:
-    """(n L) tokens in the order of windows that a frame of padding shifts, where `shift` is not 0: nothing is rolled.
+    """(n, L) tokens in windows that a frame of padding shifts, where `shift` is not 0: nothing is rolled.
 
     Above stand h - shift rows, left w - shift columns, and what is missing to whole windows follows below and right.
     H W is the number of a row of zeros behind the tokens. As in the original of SwinMLP.
@@ -40,14 +40,19 @@ def framed_order(size: Pair, window: Pair, shift: Pair, device: Device = "cpu") 
     bottom, right = padding((size[0] + before[0], size[1] + before[1]), window)
     tokens = torch.arange(size[0] * size[1], device=device).view(size)
     framed = torch.nn.functional.pad(tokens, (before[1], right, before[0], bottom), value=tokens.numel())
-    return _windows(framed, window).flatten()
+    return _windows(framed, window)
 
 
 def token_order(order: Tensor, tokens: int) -> Tensor:
     """(H W) where each token stands in `order`: the inverse of `window_order`, which leaves padding behind."""
     places = torch.empty(tokens + 1, dtype=order.dtype, device=order.device)
-    places[order] = torch.arange(order.numel(), device=order.device)
+    places[order.flatten()] = torch.arange(order.numel(), device=order.device)
     return places[:tokens]
+
+
+def across(size: Pair, window: Pair) -> Pair:
+    """Windows down and across an image, those that reach past it too."""
+    return (size[0] + window[0] - 1) // window[0], (size[1] + window[1] - 1) // window[1]
 
 
 def padding(size: Pair, window: Pair) -> Pair:
