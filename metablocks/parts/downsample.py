@@ -80,6 +80,7 @@ class Merging(nn.Module):
     def __init__(self, grid: Grid, dims: tuple[int, int], settings: PatchMerging) -> None:
         super().__init__()
         self.grid = grid
+        self.pad = bool(settings.pad)
         self.norm = settings.norm.build(4 * dims[0])
         self.reduction = nn.Linear(4 * dims[0], dims[1], bias=False)
         self.norm_after = settings.norm_after.build(dims[1])
@@ -87,7 +88,8 @@ class Merging(nn.Module):
     def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
         grid = grid or self.grid
         x = image(x, grid)
-        if grid.height % 2 or grid.width % 2:
+        # where nothing was planned, a graph for odd grids is one for even grids too
+        if grid.height % 2 or grid.width % 2 if grid == self.grid else self.pad:
             x = F.pad(x, (0, 0, 0, grid.width % 2, 0, grid.height % 2))
         squares = [x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]]
         return self.norm_after(self.reduction(self.norm(torch.cat(squares, -1).flatten(1, 2))))
