@@ -51,8 +51,7 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     """The network of a plan on `device`, in evaluation mode, with `weights` (by our names) or freshly initialised.
 
     `compile`: none; block, one graph for each distinct block, stem, downsampling and head; model, one graph in all.
-    `dynamic`: graphs for every size of image and batch, where otherwise, and of mixers in windows, each size has graphs
-    of its own.
+    `dynamic`: graphs for every size of image and batch, where otherwise each size has graphs of its own.
     `kernels`: fused, ours where there are any, elsewhere their readable twins; reference, what torch has; by default
     what `kernels.choice` chooses for the device.
     `autotune`: every product is timed in several ways while it is compiled, and the fastest is taken.

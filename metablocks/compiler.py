@@ -111,16 +111,21 @@ def _compile(model: Network, how: Compile, backend: Callable[..., Any], dynamic:
         return
     model.register_forward_pre_hook(keep)
     if how == "model":
-        dynamic = dynamic and all(block.symbolic for _, block in blocks(model))
+        model.register_forward_pre_hook(_admit, with_kwargs=True)
         model.forward = _compiled(type(model).forward, backend, dynamic).__get__(model)
         return
     compiled: dict[Any, Callable[..., Any]] = {}
     for kind, block in blocks(model):
         if kind not in compiled:
-            compiled[kind] = _compiled(type(block).forward, backend, dynamic and block.symbolic)
+            compiled[kind] = _compiled(type(block).forward, backend, dynamic)
         block.forward = compiled[kind].__get__(block)  # type: ignore[method-assign]
     for module in once(model):
         module.forward = _compiled(type(module).forward, backend, dynamic).__get__(module)
+
+
+def _admit(model: Network, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Before a graph of a whole network: what is refused inside it would be told in the compiler's words."""
+    model.admit(inputs[0] if inputs else named["images"])
 
 
 def checkpoint_blocks(model: Network) -> None:

@@ -64,8 +64,6 @@ class Mixer(nn.Module):
     kept_share: ClassVar[float] = 1.0
     """Of the activations of a compiled block, what its backward pass keeps on a GPU: less where some are cheap to make
     again."""
-    symbolic: ClassVar[bool] = True
-    """Whether one compiled graph may stand for grids of every size; else each size has a graph of its own."""
 
     def __init__(self, sizes: Any) -> None:
         super().__init__()

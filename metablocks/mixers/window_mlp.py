@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import GridMisfit, Mixer, split_heads
 from metablocks.core.text import side
-from metablocks.parts.windowed import Windowing, WindowSettings
 from metablocks.parts.window_tables import places
+from metablocks.parts.windowed import Windowing, WindowSettings
 
 
 @dataclass(frozen=True)

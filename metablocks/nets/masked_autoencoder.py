@@ -55,6 +55,7 @@ class MaskedAutoencoder(Network):
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Reconstruction:
         """Images (B, channels, H, W) and noise (B, U), whose smallest values stay visible, to a `Reconstruction`."""
+        self.admit(images)
         if noise is None:
             units = self.mask.units[0] * self.mask.units[1]
             noise = torch.rand(images.shape[0], units, device=images.device)
@@ -62,7 +63,7 @@ class MaskedAutoencoder(Network):
         shuffled = noise.argsort(1) if torch.compiler.is_exporting() else noise.argsort(dim=1, stable=True)
         restore = shuffled.argsort(1)
         hidden = (restore >= self.mask.kept).to(images.dtype)
-        tokens = self._hide(self._patches(images), shuffled, hidden)
+        tokens = self._hide(self.encoder.stem(images), shuffled, hidden)
         latent = self.norm(self.encoder.run(self.encoder.embedding.prepend(tokens)))
         pred = self.decoder(self._fill(self.decoder.embed(latent), restore))
         mask = self._spread(hidden, self.decoder.grid)
@@ -70,6 +71,14 @@ class MaskedAutoencoder(Network):
         exact = torch.promote_types(images.dtype, torch.float32)
         loss = ((pred.to(exact) - self.target(images.to(exact))) ** 2).mean(-1)
         return Reconstruction((loss * mask).sum() / mask.sum(dtype=exact), pred, mask, latent, restore)
+
+    def admit(self, images: Tensor) -> None:
+        """Raises `InputError` for images of another size than was planned: the mask is a plan."""
+        stem = self.plan.encoder.stem
+        if tuple(images.shape[1:]) != (stem.channels, *stem.image):
+            given = " x ".join(map(str, images.shape))
+            wanted = f"B x {stem.channels} x {stem.image[0]} x {stem.image[1]}"
+            raise InputError(Fault(f"images of {given}, where this network takes {wanted}", help="set image.size"))
 
     def target(self, images: Tensor) -> Tensor:
         """Images to the values of their patches (B, N, V), each patch normalised where the spec says so."""
@@ -80,15 +89,6 @@ class MaskedAutoencoder(Network):
             variance, mean = torch.var_mean(patches, -1, keepdim=True)
             patches = (patches - mean) / (variance + EPS).sqrt()
         return patches
-
-    def _patches(self, images: Tensor) -> Tensor:
-        """The stem's tokens. Raises `InputError` for images of another size than was planned: the mask is a plan."""
-        stem = self.plan.encoder.stem
-        if tuple(images.shape[1:]) != (stem.channels, *stem.image):
-            given = " x ".join(map(str, images.shape))
-            wanted = f"B x {stem.channels} x {stem.image[0]} x {stem.image[1]}"
-            raise InputError(Fault(f"images of {given}, where this network takes {wanted}", help="set image.size"))
-        return self.encoder.stem(images)
 
     def _hide(self, patches: Tensor, shuffled: Tensor, hidden: Tensor) -> Tensor:
         """The patches that the encoder sees, with their positions."""

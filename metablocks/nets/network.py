@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from metablocks.core.mixer import Mixer
 from metablocks.nets.stack import Encoder
@@ -22,6 +22,10 @@ class Network(nn.Module):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self.plan = plan
+
+    def admit(self, images: Tensor) -> None:
+        """Raises `InputError` for images that this network cannot take; its forward does so too."""
+        self.encoder.grids(images)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Two groups for an optimiser: with decay, and without for norms, biases, scales, positions and tokens.

@@ -79,7 +79,13 @@ class Encoder(nn.Module):
 
     def grids(self, images: Tensor) -> list[Grid]:
         """The grids of the stem and of each stage. Raises `InputError` for images that this network cannot take."""
-        stem, size = self.plan.stem, (images.shape[2], images.shape[3])
+        stem = self.plan.stem
+        if images.ndim != 4:
+            wrong = (
+                f"images of {' x '.join(map(str, images.shape))}, where this network takes B x {stem.channels} x H x W"
+            )
+            raise InputError(Fault(wrong, help="images[None] is a batch of one"))
+        size = images.shape[2], images.shape[3]
         if images.shape[1] != stem.channels:
             wrong = f"images of {images.shape[1]} channels, where this network takes {stem.channels}"
             raise InputError(Fault(wrong, help="set image.channels"))

@@ -81,11 +81,6 @@ class Block(nn.Module):
         return x if self.mlp is None else self.mlp(x)
 
     @property
-    def symbolic(self) -> bool:
-        """Whether one compiled graph may stand for every size."""
-        return not isinstance(self.mixer.op, Mixer) or self.mixer.op.symbolic
-
-    @property
     def kept_share(self) -> float:
         """Of the activations of its compiled graph, what the backward pass keeps on a GPU."""
         return self.mixer.op.kept_share if isinstance(self.mixer.op, Mixer) else 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import metablocks as mb
 
@@ -46,9 +47,10 @@ def windows(name: str, keys: str = "window: 3, heads: 2, pad: true") -> str:
 
 
 SIZES = [(40, 64), (64, 36), (48, 48), (128, 96)]
+MORE_SIZES = [(36, 100), (52, 32), (32, 52), (44, 68), (24, 24), (68, 72), (72, 80), (96, 40)]
 WINDOWED = [windows(name) for name in ("window_attention", "cosine_window_attention", "window_mlp")]
-symbolic_net = pytest.mark.parametrize("text", [HIERARCHY, PLAIN, PLAIN.replace("learned", "sincos_2d")])
-every_net = pytest.mark.parametrize("text", [HIERARCHY, PLAIN, PLAIN.replace("learned", "sincos_2d"), *WINDOWED])
+UNCUT = [HIERARCHY, PLAIN, PLAIN.replace("learned", "sincos_2d")]
+every_net = pytest.mark.parametrize("text", [*UNCUT, *WINDOWED])
 
 
 class Counting:
@@ -84,34 +86,62 @@ def test_another_size_is_as_built_for_it(text):
             assert torch.allclose(model.features(images), other.features(images), atol=1e-5)
 
 
-@pytest.mark.parametrize("compile", ["block", "model"])
-@symbolic_net
+@pytest.mark.parametrize(
+    ("text", "compile"),  # windows by block are trained below
+    [(text, compile) for compile in ("block", "model") for text in [*UNCUT, *(WINDOWED if compile == "model" else ())]],
+)
 def test_dynamic_graphs_are_not_compiled_again_for_each_size(text, compile):
     torch._dynamo.reset()
     counting = Counting()
     eager, model = fresh(text), fresh(text, compile=compile, backend=counting, dynamic=True)
     graphs = []
     with torch.inference_mode():
-        for height, width in [(32, 32), *SIZES]:
+        for height, width in [(32, 32), *SIZES, *MORE_SIZES]:
             images = torch.randn(2, 3, height, width)
             assert torch.allclose(model(images), eager(images), atol=1e-5)
             graphs.append(counting.graphs)
     assert graphs[1] == graphs[-1]  # the second size, which is not square, is the last to cost one
 
 
-@pytest.mark.parametrize("compile", ["block", "model"])
-@pytest.mark.parametrize("text", WINDOWED)
-def test_windows_have_graphs_of_their_own_for_each_size(text, compile):
+@pytest.mark.parametrize(
+    ("name", "kernels"),
+    [
+        ("window_attention", "reference"),
+        ("window_attention", "fused"),
+        ("cosine_window_attention", "reference"),
+        ("cosine_window_attention", "fused"),
+        ("window_mlp", "reference"),
+    ],
+)
+def test_dynamic_graphs_of_windows_train_on_many_sizes(name, kernels):
+    torch._dynamo.reset()
+    compiler = CompileCounterWithBackend("aot_eager")
+    text = windows(name).replace(", {dim: 32, depth: 2}", "")
+    eager, model = fresh(text), fresh(text, compile="block", backend=compiler, dynamic=True, kernels=kernels)
+    graphs = []
+    for height, width in [(32, 32), *SIZES, *MORE_SIZES]:
+        images = torch.randn(2, 3, height, width)
+        for network in (eager, model):
+            network.zero_grad()
+            network(images).square().sum().backward()
+        for (parameter, own), other in zip(model.named_parameters(), eager.parameters(), strict=True):
+            torch.testing.assert_close(own.grad, other.grad, msg=lambda told, at=parameter: f"{at}: {told}")
+        graphs.append(compiler.frame_count)
+    assert graphs[0] < graphs[1] == graphs[-1]
+
+
+def test_a_grid_that_cuts_the_window_has_graphs_of_its_own_and_no_size_of_it_another():
     torch._dynamo.reset()
     counting = Counting()
-    eager, model = fresh(text), fresh(text, compile=compile, backend=counting, dynamic=True)
-    graphs = [0]
+    text = windows("window_attention", "window: 5, heads: 2, pad: true").replace(", {dim: 32, depth: 2}", "")
+    eager, model = fresh(text), fresh(text, compile="block", backend=counting, dynamic=True)
+    graphs = []
     with torch.inference_mode():
-        for height, width in [(32, 32), (40, 64), (40, 64)]:
+        for height, width in [(32, 32), (40, 64), (4, 8), (6, 4), (8, 6), (8, 8), (40, 8), (60, 4), (64, 36)]:
             images = torch.randn(2, 3, height, width)
             assert torch.allclose(model(images), eager(images), atol=1e-5)
             graphs.append(counting.graphs)
-    assert graphs[0] < graphs[1] < graphs[2] == graphs[3]
+    assert graphs[1] < graphs[2] == graphs[5] < graphs[6] == graphs[8]
 
 
 def test_what_has_weights_for_its_tokens_says_so():
@@ -122,17 +152,32 @@ def test_what_has_weights_for_its_tokens_says_so():
     assert f"images of 64 x 32 px, where this network was built for 32: {told}" in str(caught.value)
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("compile", ["none", "block", "model"])
 @pytest.mark.parametrize(
     ("shape", "told"),
-    [((1, 3, 33, 32), "a patch of 4 does not tile an image of 33 x 32 px"), ((1, 1, 32, 32), "images of 1 channels")],
+    [
+        ((1, 3, 33, 32), ("a patch of 4 does not tile an image of 33 x 32 px", "build it with image.size set")),
+        ((1, 1, 32, 32), ("images of 1 channels, where this network takes 3", "set image.channels")),
+        (
+            (3, 32, 32),
+            ("images of 3 x 32 x 32, where this network takes B x 3 x H x W", "images[None] is a batch of one"),
+        ),
+    ],
 )
-def test_images_that_do_not_fit_are_refused_in_words(shape, told):
-    with pytest.raises(mb.InputError, match=told):
-        mb.build(PLAIN)(torch.randn(shape))
+def test_images_that_do_not_fit_are_refused_in_words_whether_compiled_or_not(shape, told, compile, dynamic):
+    torch._dynamo.reset()
+    model = mb.build(PLAIN, compile=compile, backend="eager", dynamic=dynamic)
+    with pytest.raises(mb.InputError) as caught:
+        model(torch.randn(shape))
+    where = "images of 33 x 32 px, where this network was built for 32: stem: " if "patch" in told[0] else ""
+    assert str(caught.value) == f"error: {where}{told[0]}\nhelp: {told[1]}"
 
 
-def test_a_masked_autoencoder_takes_the_size_that_it_was_built_for():
-    model = mb.build("mae_vit_b16", set={"encoder.stages.0.depth": 1, "decoder.stages.0.depth": 1})
+@pytest.mark.parametrize("compile", ["none", "block", "model"])
+def test_a_masked_autoencoder_takes_the_size_that_it_was_built_for(compile):
+    depths = {"encoder.stages.0.depth": 1, "decoder.stages.0.depth": 1}
+    model = mb.build("mae_vit_b16", set=depths, compile=compile, backend="eager")
     with pytest.raises(mb.InputError, match="images of 1 x 3 x 64 x 64, where this network takes B x 3 x 224 x 224"):
         model(torch.randn(1, 3, 64, 64))
 
@@ -191,6 +236,7 @@ def trained(name: str) -> dict[str, object]:
         (windows("window_attention", "window: 20, heads: 2"), (40, 40), "there are weights for a window of 16, and on"),
     ],
 )
-def test_windows_that_do_not_fit_are_told(text, size, told):
+@pytest.mark.parametrize("compile", ["none", "model"])
+def test_windows_that_do_not_fit_are_told(text, size, told, compile):
     with pytest.raises(mb.InputError, match=told):
-        mb.build(text)(torch.randn(1, 3, *size))
+        mb.build(text, compile=compile, backend="eager", dynamic=True)(torch.randn(1, 3, *size))
