@@ -3,14 +3,15 @@
     python bench/peers.py [NAMES] [--most 100]        # every published network of at most 100 M parameters
 
 Needs timm. Eager, fp32, on the CPU. A network that timm does not have is listed as such; `--import MODULE` imports what
-registers it there, as the original code of PoolFormer and of the MetaFormer baselines does. Exit code 1 where a
-difference is above 1e-4 of the largest value of the output.
+registers it there, as the original code of PoolFormer and of the MetaFormer baselines does, and `originals` beside this
+file for what nobody registers. Exit code 1 where a difference is above 1e-4 of the largest value of the output.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from ast import literal_eval
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -55,11 +56,13 @@ def compare(figure: Figure, batch: int, seed: int) -> Agreement | None:
     """The outputs of both for the same images; None where timm has no such network."""
     import timm
 
-    if not timm.is_model(figure.official):
+    name, *given = figure.official.split()  # `vit_base_patch16 global_pool=True`
+    if not timm.is_model(name):
         return None
+    settings = {key: literal_eval(value) for key, _, value in (one.partition("=") for one in given)}
     spec = read(figure.spec, figure.edits)
     torch.manual_seed(seed)
-    theirs = timm.create_model(figure.official, pretrained=False, num_classes=spec.net.classes).eval()
+    theirs = timm.create_model(name, pretrained=False, num_classes=spec.net.classes, **settings).eval()
     randomise(theirs)
     checkpoint = weights.checkpoint_of(theirs.state_dict(), figure.official)
     publisher = weights.recognise(checkpoint.tensors)
