@@ -41,6 +41,8 @@ class Settings:
 
     inductor: dict[str, Any] = field(default_factory=dict)
     functorch: dict[str, Any] = field(default_factory=dict)
+    kind: str = ""
+    """Of the device."""
 
     def backend(self, given: Backend) -> Callable[..., Any]:
         """A backend of `torch.compile` with these settings; those of inductor are for inductor alone."""
@@ -58,7 +60,10 @@ class Settings:
     def _inductor(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
         from torch import _inductor
 
-        return _inductor.compile(graph, inputs, options=self.inductor)
+        from metablocks.kernels import cpu_products  # brings in inductor
+
+        own = cpu_products.options() if self.kind == "cpu" else {}
+        return _inductor.compile(graph, inputs, options={**own, **self.inductor})
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ def settings(model: Network, choices: Choices) -> Settings:
     inductor, functorch = INDUCTOR.get(kind, {}), FUNCTORCH.get(kind, {})
     shares = [block.kept_share for _, block in blocks(model)] if kind == "cuda" else []
     usual = budget(min(shares)) if shares else {}
-    return Settings(inductor | (AUTOTUNE if choices.autotune else {}), functorch | usual | budget(choices.checkpoint))
+    inductor = inductor | (AUTOTUNE if choices.autotune else {})
+    return Settings(inductor, functorch | usual | budget(choices.checkpoint), kind)
 
 
 def budget(checkpoint: bool | float) -> dict[str, Any]:

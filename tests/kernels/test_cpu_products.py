@@ -1,0 +1,132 @@
+"""Products by oneDNN: the operation, the pass that puts it into a graph, and networks that are compiled with it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch._inductor.decomposition import select_decomp_table
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import metablocks as mb
+from metablocks.kernels import cpu_products
+from metablocks.kernels.cpu_products import Exchange, product
+
+pytestmark = pytest.mark.skipif(not cpu_products.runs(), reason="torch has no oneDNN here")
+
+SMALL_NET = """
+net: classifier
+image: {size: 32}
+classes: 10
+stem: {patch_embed: {patch: 8}}
+block: {norm: layer_norm, mixer: {attention: {heads: 2}}, mlp: {ratio: 2}}
+stages: [{dim: 16, depth: 1}]
+head: {pool: mean}
+"""
+
+
+def mlp(x, weight, bias, back):
+    return F.gelu(F.linear(x, weight, bias)) @ back
+
+
+def operands(dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    shapes = (2, 48, 64), (256, 64), (256,), (256, 192)
+    return [torch.randn(*shape, generator=generator).to(dtype) for shape in shapes]
+
+
+def exchanged(function, *given):
+    """The graph of a function as inductor sees it, after the pass, and the operations that it calls."""
+    graph = make_fx(function, decomposition_table=select_decomp_table(), tracing_mode="fake")(*given)
+    Exchange()(graph.graph)
+    graph.graph.eliminate_dead_code()
+    graph.graph.lint()
+    graph.recompile()
+    return graph, [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+
+
+@pytest.mark.parametrize("activation", ["none", "gelu"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_product_is_a_linear_layer_with_its_activation(biased, activation):
+    x, weight, bias, _ = operands()
+    x, bias = x.flatten(0, 1), bias if biased else None
+    wanted = F.linear(x.double(), weight.double(), bias.double() if biased else None)
+    wanted = F.gelu(wanted) if activation == "gelu" else wanted
+    torch.testing.assert_close(product(x, weight, bias, activation), wanted.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_a_product_takes_transposed_operands():
+    left, right = torch.randn(64, 96).t(), torch.randn(64, 32).t()
+    torch.testing.assert_close(product(left, right, None, "none"), left @ right.t(), atol=1e-4, rtol=1e-5)
+
+
+def test_the_pass_exchanges_products_and_takes_the_gelu_in():
+    given = operands()
+    graph, called = exchanged(mlp, *given)
+    assert called.count("metablocks.product.default") == 2
+    assert not [name for name in called if "mm" in name or "erf" in name]
+    torch.testing.assert_close(graph(*given), mlp(*given), atol=1e-4, rtol=1e-5)
+
+
+def test_a_gelu_stays_where_what_goes_into_it_is_needed_as_well():
+    def both(x, weight, bias, back):
+        hidden = F.linear(x, weight, bias)
+        return F.gelu(hidden) @ back, hidden
+
+    given = operands()
+    graph, called = exchanged(both, *given)
+    assert called.count("metablocks.product.default") == 2
+    assert "aten.erf.default" in called
+    torch.testing.assert_close(graph(*given), both(*given), atol=1e-4, rtol=1e-5)
+
+
+def other_factor(x):
+    return x * 0.5 * (torch.erf(x * 0.7) + 1)
+
+
+@pytest.mark.parametrize("curve", [lambda x: F.gelu(x, approximate="tanh"), other_factor], ids=["tanh", "factor"])
+def test_a_curve_that_is_no_exact_gelu_stays(curve):
+    def other(x, weight, bias, back):
+        return curve(F.linear(x, weight, bias)) @ back
+
+    given = operands()
+    graph, called = exchanged(other, *given)
+    assert called.count("metablocks.product.default") == 2
+    torch.testing.assert_close(graph(*given), other(*given), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_products_in_other_dtypes_stay(dtype):
+    assert "metablocks.product.default" not in exchanged(mlp, *operands(dtype))[1]
+
+
+def test_small_products_stay():
+    small = [torch.randn(2, 3, 4), torch.randn(5, 4), torch.randn(5), torch.randn(5, 6)]
+    assert "metablocks.product.default" not in exchanged(mlp, *small)[1]
+
+
+def test_a_network_compiled_with_it_trains_as_without(monkeypatch):
+    monkeypatch.setattr(cpu_products, "pays", lambda: True)
+    monkeypatch.setattr(cpu_products, "SMALL", 0)
+    run = []
+    monkeypatch.setattr(Exchange, "__call__", lambda self, graph, call=Exchange.__call__: run.append(call(self, graph)))
+    torch.manual_seed(0)
+    eager = mb.build(SMALL_NET).train()
+    compiled = mb.build(SMALL_NET, compile="block").train()
+    compiled.load_state_dict(eager.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    # a graph from a cache has been through the pass before
+    monkeypatch.setattr(torch._inductor.config, "fx_graph_cache", False)
+    monkeypatch.setattr(torch._functorch.config, "enable_autograd_cache", False)
+    found = [F.mse_loss(model(images), torch.zeros(2, 10)) for model in (eager, compiled)]
+    torch.testing.assert_close(found[1], found[0], atol=1e-6, rtol=1e-5)
+    for loss in found:
+        loss.backward()
+    gradients = [[parameter.grad for parameter in model.parameters()] for model in (eager, compiled)]
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-4)
+    assert run
+
+
+def test_where_it_does_not_pay_nothing_is_exchanged(monkeypatch):
+    monkeypatch.setattr(cpu_products, "pays", lambda: False)
+    assert cpu_products.options() == {}
