@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
+from math import prod
 from typing import Any
 
 import torch
@@ -70,43 +72,103 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 class Exchange(CustomGraphPass):
-    """`aten.mm` and `aten.addmm` to `metablocks.product`, with the GELU that follows."""
+    """Products with a matrix, from the right or from the left, to `metablocks.product`, with the GELU that follows."""
 
     def __call__(self, graph: fx.Graph) -> None:
-        for target in (aten.mm.default, aten.addmm.default):
+        for target, find in FORMS.items():
             for node in graph.find_nodes(op="call_function", target=target):
-                *bias, x, other = node.args
-                if _fits(x, other, *bias) and not node.kwargs:
-                    _exchange(graph, node, x, other, bias[0] if bias else None)
+                found = None if node.kwargs else find(graph, node)
+                if found is not None:
+                    _exchange(graph, node, found)
 
     def uuid(self) -> object:
         return get_hash_for_files((__file__,))
 
 
-def _fits(x: fx.Node, other: fx.Node, *bias: fx.Node) -> bool:
-    """Whether it is a product in fp32 on a CPU, not a small one, with a bias for each column if any."""
-    values = [node.meta["val"] for node in (x, other, *bias)]
-    if any(value.device.type != "cpu" or value.dtype != torch.float32 for value in values):
-        return False
-    (rows, inner), columns = values[0].shape, values[1].shape[1]
-    if any(value.ndim != 1 or value.shape[0] != columns for value in values[2:]):
-        return False
-    sizes = rows, inner, columns
-    return not all(isinstance(size, int) for size in sizes) or rows * inner * columns >= SMALL
+@dataclass(frozen=True)
+class Form:
+    """Nodes of rows (M, K), of a weight (N, K) and of a bias (N), and how the node that they stand for sees (M, N)."""
+
+    rows: fx.Node
+    weight: fx.Node
+    bias: fx.Node | None
+    view: Callable[[fx.Node], fx.Node]
 
 
-def _exchange(graph: fx.Graph, node: fx.Node, x: fx.Node, other: fx.Node, bias: fx.Node | None) -> None:
+def _from_right(graph: fx.Graph, node: fx.Node) -> Form | None:
+    """x @ other + bias, where that is a product in fp32 on a CPU, not a small one, with a bias for each column."""
+    given: tuple[Any, ...] = node.args
+    *bias, x, other = given
+    (rows, inner), columns = _value(x).shape, _value(other).shape[1]
+    if not _fits((rows, inner, columns), x, other, *bias) or any(_value(one).shape != (columns,) for one in bias):
+        return None
+    with graph.inserting_before(node):
+        weight = _call(graph, aten.permute.default, other, (1, 0))
+    return Form(x, weight, bias[0] if bias else None, lambda made: made)
+
+
+def _from_left(graph: fx.Graph, node: fx.Node) -> Form | None:
+    """weight @ x + bias for one weight and images x (B, K, C), with a bias for each row: of x^T from the right."""
+    given: tuple[Any, ...] = node.args
+    *bias, left, x = given
+    if left.target is not aten.expand.default or _value(weight := left.args[0]).ndim != 2:
+        return None
+    (columns, inner), (batch, _, channels) = _value(weight).shape, _value(x).shape
+    if not _fits((batch * channels, inner, columns), x, weight, *bias):
+        return None
+    if any(_value(one).shape != (columns, 1) for one in bias):
+        return None
+    with graph.inserting_before(node):
+        turned = _call(graph, aten.permute.default, x, (0, 2, 1))
+        rows = _call(graph, aten.reshape.default, turned, (batch * channels, inner))
+        flat = [_call(graph, aten.reshape.default, one, (columns,)) for one in bias]
+
+    def view(made: fx.Node) -> fx.Node:
+        images = _call(graph, aten.reshape.default, made, (batch, channels, columns))
+        return _call(graph, aten.permute.default, images, (0, 2, 1))
+
+    return Form(rows, weight, flat[0] if flat else None, view)
+
+
+FORMS = {
+    aten.mm.default: _from_right,
+    aten.addmm.default: _from_right,
+    aten.bmm.default: _from_left,
+    aten.baddbmm.default: _from_left,
+}
+
+
+def _fits(sizes: tuple[Any, ...], *nodes: fx.Node) -> bool:
+    """Whether all is in fp32 on a CPU, and the product of these sizes not a small one."""
+    if any(_value(node).device.type != "cpu" or _value(node).dtype != torch.float32 for node in nodes):
+        return False
+    return not all(isinstance(size, int) for size in sizes) or prod(sizes) >= SMALL
+
+
+def _exchange(graph: fx.Graph, node: fx.Node, form: Form) -> None:
     curve = _gelu_of(node)
     with graph.inserting_before(node):
-        weight = graph.call_function(aten.permute.default, (other, (1, 0)))
-        made = graph.call_function(torch.ops.metablocks.product.default, (x, weight, bias, "gelu" if curve else "none"))
-    weight.meta["val"] = other.meta["val"].t()
-    made.meta.update(node.meta)
-    node.replace_all_uses_with(made)
-    graph.erase_node(node)
+        activation = "gelu" if curve else "none"
+        made = _call(graph, torch.ops.metablocks.product.default, form.rows, form.weight, form.bias, activation)
+        seen = form.view(made)
+    node.replace_all_uses_with(seen)
     if curve is not None:
-        curve[1].replace_all_uses_with(curve[0])
-        graph.eliminate_dead_code()
+        before, after = curve
+        after.replace_all_uses_with(seen if before is node else before)
+    graph.eliminate_dead_code()
+
+
+def _call(graph: fx.Graph, target: Any, *given: Any) -> fx.Node:
+    """A new node with its value, which later exchanges ask for."""
+    node = graph.call_function(target, given)
+    node.meta["val"] = target(*fx.node.map_arg(given, _value))
+    return node
+
+
+def _value(node: fx.Node) -> Tensor:
+    """The tensor without values that a node stands for."""
+    found: Tensor = node.meta["val"]
+    return found
 
 
 def _gelu_of(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:

@@ -19,8 +19,8 @@ net: classifier
 image: {size: 32}
 classes: 10
 stem: {patch_embed: {patch: 8}}
-block: {norm: layer_norm, mixer: {attention: {heads: 2}}, mlp: {ratio: 2}}
-stages: [{dim: 16, depth: 1}]
+block: {norm: layer_norm, mixer: [{attention: {heads: 2}}, spatial_mlp], mlp: {ratio: 2}}
+stages: [{dim: 16, depth: 2}]
 head: {pool: mean}
 """
 
@@ -66,6 +66,30 @@ def test_the_pass_exchanges_products_and_takes_the_gelu_in():
     assert called.count("metablocks.product.default") == 2
     assert not [name for name in called if "mm" in name or "erf" in name]
     torch.testing.assert_close(graph(*given), mlp(*given), atol=1e-4, rtol=1e-5)
+
+
+def test_a_product_from_the_left_is_exchanged_with_its_gelu():
+    def token_mlp(x, down, rows, up):
+        hidden = torch.baddbmm(rows[:, None], down.expand(2, -1, -1), x)
+        return torch.bmm(up.expand(2, -1, -1), F.gelu(hidden))
+
+    given = [torch.randn(2, 96, 64), torch.randn(128, 96), torch.randn(128), torch.randn(96, 128)]
+    graph, called = exchanged(token_mlp, *given)
+    assert called.count("metablocks.product.default") == 2
+    assert not [name for name in called if "mm" in name or "erf" in name]
+    torch.testing.assert_close(graph(*given), token_mlp(*given), atol=1e-3, rtol=1e-5)
+
+
+def test_products_of_two_stacks_stay():
+    given = torch.randn(4, 64, 128), torch.randn(4, 128, 64)
+    assert "metablocks.product.default" not in exchanged(torch.bmm, *given)[1]
+
+
+def test_a_gelu_of_a_matrix_is_taken_in():
+    given = torch.randn(256, 128), torch.randn(128, 64)
+    graph, called = exchanged(lambda x, weight: F.gelu(x @ weight), *given)
+    assert "aten.erf.default" not in called
+    torch.testing.assert_close(graph(*given), F.gelu(given[0] @ given[1]), atol=1e-4, rtol=1e-5)
 
 
 def test_a_gelu_stays_where_what_goes_into_it_is_needed_as_well():
