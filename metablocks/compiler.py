@@ -125,7 +125,7 @@ def _compile(model: Network, how: Compile, backend: Callable[..., Any], dynamic:
         if kind not in compiled:
             compiled[kind] = _compiled(type(block).forward, backend, dynamic)
         block.forward = compiled[kind].__get__(block)  # type: ignore[method-assign]
-    for module in once(model):
+    for module in model.once():
         module.forward = _compiled(type(module).forward, backend, dynamic).__get__(module)
 
 
@@ -141,13 +141,6 @@ def checkpoint_blocks(model: Network) -> None:
     """
     for _, block in blocks(model):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
-
-
-def once(model: Network) -> list[nn.Module]:
-    """The parts besides blocks: each is a graph of its own."""
-    downsamples = (getattr(stage, "downsample", None) for stage in model.encoder.stages)
-    found = (model.encoder.stem, *downsamples, getattr(model, "head", None))
-    return [module for module in found if module is not None]
 
 
 def _compiled(forward: Callable[..., Any], backend: Callable[..., Any], dynamic: bool) -> Callable[..., Any]:

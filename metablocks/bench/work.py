@@ -6,7 +6,7 @@ Letters: B batch, K classes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +75,7 @@ class Work:
     def run(self, inputs: Inputs) -> Any:
         """The output of a forward pass on these inputs."""
         with torch.inference_mode(self.optimiser is None), self._autocast():
-            return self.model(*inputs)
+            return self.model(*inputs, **options(self.model, self.optimiser is not None))
 
     @contextmanager
     def _autocast(self) -> Iterator[None]:
@@ -111,6 +111,11 @@ def work(case: Case, model: nn.Module, shapes: Sequence[Shape], batch: int) -> W
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     return Work(model, batches(case, shapes, batch), amp, optimiser)
+
+
+def options(model: nn.Module, trains: bool) -> Mapping[str, Any]:
+    """What a step of training gives a network besides its inputs: one of ours may leave out what its loss is not of."""
+    return getattr(model, "training_options", {}) if trains else {}
 
 
 def loss(output: Any) -> Tensor:

@@ -30,17 +30,18 @@ FREE = frozenset(
     as_strided atan avg_pool2d avg_pool3d bernoulli bitwise_and bitwise_not bitwise_or bitwise_xor cat ceil
     channel_shuffle clamp clamp_max clamp_min clone col2im constant_pad_nd copy cos cudnn_batch_norm cumprod cumsum
     detach diag_embed diagonal div elu embedding empty empty_like empty_permuted empty_strided eq erf exp expand expm1
-    eye fill flip floor fmod full full_like gather ge gelu glu gt hardsigmoid hardswish hardtanh im2col index index_add
-    index_copy index_put index_select isnan le leaky_relu lerp lift_fresh linalg_vector_norm linspace log log1p log2
-    log_sigmoid_forward logical_and logical_not logical_or logical_xor logsumexp lt masked_fill masked_scatter max
-    max_pool2d_with_indices max_pool3d_with_indices maximum mean min minimum mish mul native_batch_norm native_dropout
-    native_group_norm native_layer_norm ne neg new_empty new_full new_ones new_zeros nonzero normal ones ones_like
-    permute pixel_shuffle pixel_unshuffle pow prod rand rand_like randint randn randn_like randperm reciprocal
-    reflection_pad1d reflection_pad2d relu remainder repeat repeat_interleave replication_pad1d replication_pad2d
-    reshape roll round rsqrt rsub scalar_tensor scatter scatter_add select select_scatter sigmoid sign silu sin slice
-    slice_scatter softplus softshrink sort split split_with_sizes sqrt squeeze stack sub sum t tanh threshold topk
-    transpose tril triu trunc unbind unfold uniform unsqueeze upsample_bicubic2d upsample_bilinear2d upsample_linear1d
-    upsample_nearest1d upsample_nearest2d var var_mean view view_as_complex view_as_real where zero zeros zeros_like
+    eye fill flip floor floor_divide fmod full full_like gather ge gelu glu gt hardsigmoid hardswish hardtanh im2col
+    index index_add index_copy index_put index_select isnan le leaky_relu lerp lift_fresh linalg_vector_norm linspace
+    log log1p log2 log_sigmoid_forward logical_and logical_not logical_or logical_xor logsumexp lt masked_fill
+    masked_scatter max max_pool2d_with_indices max_pool3d_with_indices maximum mean min minimum mish mul
+    native_batch_norm native_dropout native_group_norm native_layer_norm ne neg new_empty new_full new_ones new_zeros
+    nonzero normal ones ones_like permute pixel_shuffle pixel_unshuffle pow prod rand rand_like randint randn randn_like
+    randperm reciprocal reflection_pad1d reflection_pad2d relu remainder repeat repeat_interleave replication_pad1d
+    replication_pad2d reshape roll round rsqrt rsub scalar_tensor scatter scatter_add select select_scatter sigmoid sign
+    silu sin slice slice_scatter softplus softshrink sort split split_with_sizes sqrt squeeze stack sub sum t tanh
+    threshold topk transpose tril triu trunc unbind unfold uniform unsqueeze upsample_bicubic2d upsample_bilinear2d
+    upsample_linear1d upsample_nearest1d upsample_nearest2d var var_mean view view_as_complex view_as_real where zero
+    zeros zeros_like
     """.split()  # noqa: SIM905
 )
 _aten = torch.ops.aten

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from math import log
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from metablocks.nets.network import Network
 from metablocks.nets.parts import module
-from metablocks.nets.stack import Encoder
+from metablocks.nets.stack import Encoder, between
 from metablocks.parts.head import ClassifierHead
 from metablocks.plan.nouns import Plan
 
@@ -22,6 +22,10 @@ class Classifier(Network):
         super().__init__(plan)
         self.encoder = Encoder(plan.encoder)
         self.head = module(plan.head) if plan.head else None  # type: ignore[assignment]
+
+    def once(self) -> list[nn.Module]:
+        ends = [self.encoder.stem, *self.encoder.embedding.once()]
+        return [*ends, *between(self.encoder.stages), *([self.head] if self.head else [])]
 
     def forward(self, images: Tensor) -> Tensor:
         tokens = self.encoder(images)

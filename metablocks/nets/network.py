@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ class Network(nn.Module):
     encoder: Encoder
     spec: Any = None
     """The spec that this was built from, where it was built from one."""
+    training_options: ClassVar[Mapping[str, Any]] = {}
+    """What a step of training gives `forward` besides its inputs, where only the loss of the output is wanted."""
     recipe: Any = None
     """How pictures are prepared for it, where its weights say so."""
 
@@ -26,6 +29,10 @@ class Network(nn.Module):
     def admit(self, images: Tensor) -> None:
         """Raises `InputError` for images that this network cannot take; its forward does so too."""
         self.encoder.grids(images)
+
+    def once(self) -> list[nn.Module]:
+        """The parts besides blocks. Where blocks are compiled, each is a graph of its own."""
+        raise NotImplementedError
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Two groups for an optimiser: with decay, and without for norms, biases, scales, positions and tokens.

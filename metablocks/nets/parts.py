@@ -75,13 +75,20 @@ class Embedding(nn.Module):
         self.position: PositionTable | None = part.position.build(part.grid, part.dim) if has_position else None
         self.prefix: PrefixTokens | None = PrefixTokens(part.prefix, part.dim) if part.prefix else None
 
-    def forward(self, patches: Tensor, grid: Grid | None = None) -> Tensor:
-        """Patches (B, H W, C) of a grid, by default the planned one, to tokens (B, P + H W, C)."""
-        return self.prepend(self.place(patches, grid))
+    def forward(self, patches: Tensor, grid: Grid | None = None, ids: Tensor | None = None) -> Tensor:
+        """Patches (B, H W, C) of a grid, by default the planned one, to tokens (B, P + H W, C).
 
-    def place(self, patches: Tensor, grid: Grid | None = None) -> Tensor:
+        Where only some of them are there, (B, K, C), `ids` (B, K) says which.
+        """
+        return self.prepend(self.place(patches, grid, ids))
+
+    def place(self, patches: Tensor, grid: Grid | None = None, ids: Tensor | None = None) -> Tensor:
         """Adds the positions of the patches."""
-        return patches if self.position is None else self.position(patches, grid)
+        return patches if self.position is None else self.position(patches, grid, ids)
+
+    def once(self) -> list[nn.Module]:
+        """This part, unless it adds nothing."""
+        return [] if self.position is None and self.prefix is None else [self]
 
     def prepend(self, patches: Tensor) -> Tensor:
         """Puts the prefix tokens, with their positions, before the patches."""

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from metablocks.core.errors import Fault, InputError
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Misfit
+from metablocks.core.mixer import GridMisfit, Misfit
 from metablocks.core.text import side
 from metablocks.nets.parts import Embedding, module
 from metablocks.parts.block import Block
 from metablocks.plan.nouns import BlockKind, EncoderPlan, StagePlan
 
+T = TypeVar("T")
+
 
 class Stage(nn.Module):
     """Downsampling, position, blocks."""
+
+    embedding: Embedding
 
     def __init__(self, plan: StagePlan) -> None:
         super().__init__()
         self.plan = plan
         self.downsample = module(plan.downsample) if plan.downsample else None
-        self.embedding = module(plan.embedding)
+        self.embedding = module(plan.embedding)  # type: ignore[assignment]
         self.blocks = nn.ModuleList(module(block.kind) for block in plan.blocks)
         for block, planned in zip(self._blocks(), plan.blocks, strict=True):
             block.set_drop_rate(planned.drop_path)
@@ -40,7 +45,7 @@ class Stage(nn.Module):
     def grid(self, before: Grid) -> Grid:
         """The grid of this stage; raises `GridMisfit` where the one before cannot be reduced or a mixer cannot run."""
         size = self.plan.downsample.downsample.grid(before) if self.plan.downsample else before
-        grid = replace(self.plan.grid, height=size.height, width=size.width)
+        grid = replace(self.plan.grid, height=size.height, width=size.width, kept=size.kept)
         for block in self._blocks():
             block.admit(grid)
         return grid
@@ -79,35 +84,67 @@ class Encoder(nn.Module):
 
     def grids(self, images: Tensor) -> list[Grid]:
         """The grids of the stem and of each stage. Raises `InputError` for images that this network cannot take."""
-        stem = self.plan.stem
-        if images.ndim != 4:
-            wrong = (
-                f"images of {' x '.join(map(str, images.shape))}, where this network takes B x {stem.channels} x H x W"
-            )
-            raise InputError(Fault(wrong, help="images[None] is a batch of one"))
-        size = images.shape[2], images.shape[3]
-        if images.shape[1] != stem.channels:
-            wrong = f"images of {images.shape[1]} channels, where this network takes {stem.channels}"
-            raise InputError(Fault(wrong, help="set image.channels"))
-        if size == stem.image:
+        size = self.size(images)
+        if size == self.plan.stem.image:
             return [self.plan.embedding.grid, *(stage.grid for stage in self.plan.stages)]
-        where = "stem"
+
+        def find() -> list[Grid]:
+            stem = self.stem_grid(size)
+            return [stem, *follow(self.stages, stem)]
+
+        return fitted(size, self.plan.stem.image, find)
+
+    def size(self, images: Tensor) -> tuple[int, int]:
+        """Height and width. Raises `InputError` for images of other channels than those of this network."""
+        channels = self.plan.stem.channels
+        if images.ndim != 4:
+            wrong = f"images of {' x '.join(map(str, images.shape))}, where this network takes B x {channels} x H x W"
+            raise InputError(Fault(wrong, help="images[None] is a batch of one"))
+        if images.shape[1] != channels:
+            wrong = f"images of {images.shape[1]} channels, where this network takes {channels}"
+            raise InputError(Fault(wrong, help="set image.channels"))
+        return images.shape[2], images.shape[3]
+
+    def stem_grid(self, size: tuple[int, int]) -> Grid:
+        """The grid of all tokens of the stem, with the prefix; raises `GridMisfit`."""
         try:
-            made = stem.stem.grid(size)
-            found = [replace(self.plan.embedding.grid, height=made.height, width=made.width)]
-            for index, stage in enumerate(self._stages()):
-                where = f"stages.{index}"
-                found.append(stage.grid(found[-1]))
+            made = self.plan.stem.stem.grid(size)
         except Misfit as misfit:
-            wrong = f"images of {side(size)} px, where this network was built for {side(stem.image)}: {where}: {misfit}"
-            raise InputError(Fault(wrong, help="build it with image.size set")) from None
-        return found
+            raise GridMisfit(f"stem: {misfit}") from None
+        return replace(self.plan.embedding.grid, height=made.height, width=made.width)
 
-    def run(self, tokens: Tensor) -> Tensor:
-        """Tokens of the planned grid, that are embedded, through all stages."""
-        for stage in self.stages:
-            tokens = stage(tokens)
-        return tokens
 
-    def _stages(self) -> list[Stage]:
-        return [stage for stage in self.stages if isinstance(stage, Stage)]
+def follow(stages: nn.ModuleList, grid: Grid, where: str = "stages") -> list[Grid]:
+    """The grid of each stage after `grid`; raises `GridMisfit`, which says at which stage."""
+    found = [grid]
+    for index, stage in enumerate(stages):
+        try:
+            found.append(stage.grid(found[-1]))  # type: ignore[operator]
+        except Misfit as misfit:
+            raise GridMisfit(f"{where}.{index}: {misfit}") from None
+    return found[1:]
+
+
+def between(stages: nn.ModuleList) -> list[nn.Module]:
+    """What stands before the blocks of stages: downsampling, position."""
+    found: list[nn.Module] = []
+    for stage in stages:
+        assert isinstance(stage, Stage)
+        found += [*([stage.downsample] if stage.downsample else []), *stage.embedding.once()]
+    return found
+
+
+def run(stages: nn.ModuleList, tokens: Tensor, grids: Sequence[Grid]) -> Tensor:
+    """Embedded tokens of grids[0] through all stages, whose grids are the others."""
+    for stage, before, grid in zip(stages, grids, grids[1:], strict=False):
+        tokens = stage(tokens, before, grid)
+    return tokens
+
+
+def fitted(size: tuple[int, int], planned: tuple[int, int], find: Callable[[], T]) -> T:
+    """What `find` finds for images of a size. Raises `InputError` where it raises `Misfit`."""
+    try:
+        return find()
+    except Misfit as misfit:
+        wrong = f"images of {side(size)} px, where this network was built for {side(planned)}: {misfit}"
+        raise InputError(Fault(wrong, help="build it with image.size set")) from None

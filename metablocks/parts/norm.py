@@ -65,6 +65,11 @@ class NoNorm(Norm, name="none"):
         return nn.Identity()
 
 
+def by_token(norm: nn.Module) -> bool:
+    """Whether a norm looks at each token alone, so that of some tokens it makes what it makes of them among all."""
+    return isinstance(norm, nn.LayerNorm | nn.Identity)
+
+
 class TokenGroupNorm(nn.Module):
     """Group norm of tokens: (B, N, C) to the same shape, statistics over N and the channels of a group."""
 

@@ -17,6 +17,7 @@ from metablocks.core.grid import Grid
 from metablocks.core.mixer import Misfit
 from metablocks.core.resample import TIMM
 from metablocks.core.settings import Choice
+from metablocks.parts.stem import take
 
 
 class Prefix(Choice, kind="prefix"):
@@ -92,11 +93,15 @@ class PositionTable(nn.Module):
         self.prefix = prefix
         self.size = grid.height, grid.width
 
-    def forward(self, patches: Tensor, grid: Grid | None = None) -> Tensor:
-        """Adds the positions of a grid, which is resampled where it is not the one that the table was made for."""
+    def forward(self, patches: Tensor, grid: Grid | None = None, ids: Tensor | None = None) -> Tensor:
+        """Adds the positions of a grid, which is resampled where it is not the one that the table was made for.
+
+        Where only some patches of the grid are there, `ids` (B, K) says which.
+        """
         size = (grid.height, grid.width) if grid else self.size
         rows = self.table[:, self.prefix :]
-        return patches + (rows if size == self.size else self.at(rows, size))
+        rows = rows if size == self.size else self.at(rows, size)
+        return patches + (rows if ids is None else rows[0][ids])
 
     def at(self, rows: Tensor, size: tuple[int, int]) -> Tensor:
         """`rows` (1, H W, C) brought to another grid: smoothed bicubic, as timm does it while a network runs."""
@@ -137,9 +142,11 @@ class MaskToken(nn.Module):
         """Tokens (B, N, C) with this one in the places where `hidden` (B, N, 1) is 1 and not 0."""
         return tokens * (1 - hidden) + self.token * hidden
 
-    def append(self, tokens: Tensor, count: int) -> Tensor:
-        """Tokens (B, N, C) and `count` of this one behind them."""
-        return torch.cat([tokens, self.token.expand(tokens.shape[0], count, -1).to(tokens.dtype)], 1)
+    def fill(self, tokens: Tensor, ids: Tensor) -> Tensor:
+        """The tokens (B, K, C) that `ids` (B, N) name, and this one where they name one past the last: (B, N, C)."""
+        count = tokens.shape[1]
+        there = take(tokens, ids % count)
+        return torch.where(ids[:, :, None] < count, there, self.token.to(tokens.dtype))
 
 
 def sincos_2d(height: int, width: int, dim: int) -> Tensor:

@@ -141,11 +141,11 @@ class HybridStem(nn.Module):
             entering = width
         self.projection = PatchProjection(entering, dim, PatchEmbed(patch=settings.patch, norm=NoNorm()))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
         x = self.root(images.contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
             x = stage(x)
-        return self.projection(x)
+        return self.projection(x, ids)
 
 
 def pad_same(image: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:

@@ -1,4 +1,4 @@
-"""Stems: images (B, channels, height, width) to tokens (B, N, C) over a grid.
+"""Stems: images (B, channels, height, width) to tokens (B, N, C) over a grid, or to those of K patches (B, K, C).
 
 patch_embed: Dosovitskiy et al. 2020, arXiv:2010.11929, equation 1. conv_embed, overlapping patches: Yu et al. 2022,
 arXiv:2111.11418, figure 2.
@@ -15,7 +15,7 @@ from metablocks.core.grid import Grid
 from metablocks.core.mixer import GridMisfit, near, remainder
 from metablocks.core.settings import Choice, NaturalPair, Pair
 from metablocks.core.text import side
-from metablocks.parts.norm import NoNorm, Norm
+from metablocks.parts.norm import NoNorm, Norm, by_token
 
 
 class Stem(Choice, kind="stem"):
@@ -33,7 +33,7 @@ class Stem(Choice, kind="stem"):
         raise NotImplementedError
 
     def build(self, channels: int, dim: int) -> nn.Module:
-        """The module for images of `channels` channels."""
+        """The module for images of `channels` channels, and for the numbers (B, K) of patches where not all count."""
         raise NotImplementedError
 
 
@@ -91,10 +91,15 @@ class PatchProjection(nn.Module):
         self.proj = nn.Conv2d(channels, dim, settings.patch, settings.patch)
         self.norm = settings.norm.build(dim)
 
-    def forward(self, images: Tensor) -> Tensor:
-        patches = images.unflatten(3, (-1, self.patch[1])).unflatten(2, (-1, self.patch[0]))
-        pixels = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        return self.norm(F.linear(pixels, self.proj.weight.flatten(1), self.proj.bias))
+    def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
+        patches = patchwise(images, self.patch)
+        if ids is None or not by_token(self.norm):
+            return take(self._project(patches.flatten(1, 2)), ids)
+        return self._project(pick(patches, ids))
+
+    def _project(self, patches: Tensor) -> Tensor:
+        """Patches (B, K, channels, p, p) to tokens (B, K, C)."""
+        return self.norm(F.linear(patches.flatten(2), self.proj.weight.flatten(1), self.proj.bias))
 
 
 class ConvStem(nn.Module):
@@ -105,8 +110,25 @@ class ConvStem(nn.Module):
         self.conv = conv
         self.norm = norm
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.norm(tokens(self.conv(images.contiguous(memory_format=torch.channels_last))))
+    def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
+        return take(self.norm(tokens(self.conv(images.contiguous(memory_format=torch.channels_last)))), ids)
+
+
+def patchwise(images: Tensor, patch: tuple[int, int]) -> Tensor:
+    """A view of images (B, channels, H, W) as patches in their places: (B, rows, columns, channels, height, width)."""
+    return images.unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0])).permute(0, 2, 4, 1, 3, 5)
+
+
+def pick(patches: Tensor, ids: Tensor) -> Tensor:
+    """The patches `ids` (B, K), numbered row by row, of patches (B, rows, columns, ...): (B, K, ...)."""
+    # of a view, so that the pixels of others are not copied
+    image = torch.arange(ids.shape[0], device=ids.device)[:, None]
+    return patches[image, ids // patches.shape[2], ids % patches.shape[2]]
+
+
+def take(tokens: Tensor, ids: Tensor | None) -> Tensor:
+    """Rows `ids` (B, K) of tokens (B, N, C), or all of them."""
+    return tokens if ids is None else tokens.gather(1, ids[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
 def tokens(image: Tensor) -> Tensor:

@@ -13,7 +13,17 @@ from metablocks.core.mixer import GridMisfit, near
 from metablocks.core.text import side
 from metablocks.parts.norm import Norm
 from metablocks.plan.ledger import Complaint, Ledger, Use, spelled, stacks
-from metablocks.plan.nouns import DecoderPlan, EncoderPlan, HeadPlan, LinearPlan, MaskPlan, NormPlan, Plan, StemPlan
+from metablocks.plan.nouns import (
+    DecoderPlan,
+    EncoderPlan,
+    HeadPlan,
+    LinearPlan,
+    MaskPlan,
+    NormPlan,
+    Plan,
+    StemPlan,
+    visible,
+)
 from metablocks.plan.planner import Planner, ramp
 from metablocks.plan.remedies import Trials, help_for
 from metablocks.spec import Spec
@@ -120,19 +130,20 @@ def _norm(planner: Planner, path: Path, norm: Norm, grid: Grid, dim: int) -> Nor
 
 
 def _kept(planner: Planner, net: MaskedAutoencoder, units: int) -> int:
-    """How many of `units` stay visible: rounded down, as in the original."""
-    kept = int(units * (1 - net.mask.ratio))
-    if not 0 < kept < units and not planner.ledger.lost:
-        wrong = f"masking {net.mask.ratio:g} of {units} patch{'es' * (units > 1)} leaves {kept} visible"
+    """How many of `units` stay visible."""
+    try:
+        return visible(units, net.mask.ratio)
+    except GridMisfit as misfit:
+        if planner.ledger.lost:
+            return units
         least, most = math.ceil(100 / units), math.floor(100 - 100 / units)
         ways = (
             f"use a ratio from {least / 100:g} to {most / 100:g}"
             if units > 1
             else "use a larger image or a smaller patch"
         )
-        planner.ledger.tell(("mask", "ratio"), wrong, ways, "ratio")
+        planner.ledger.tell(("mask", "ratio"), misfit.message, ways, "ratio")
         return units
-    return kept
 
 
 def _mask(planner: Planner, net: MaskedAutoencoder, stem: Grid, out: Grid) -> MaskPlan:
@@ -152,7 +163,7 @@ def _mask(planner: Planner, net: MaskedAutoencoder, stem: Grid, out: Grid) -> Ma
                 raise GridMisfit(wrong, "a stem and downsampling without overlap at the border would fit")
     kept = _kept(planner, net, units[0] * units[1])
     dim = (net.decoder if net.mask.tokens == "drop" else net.encoder).stages[0].dim
-    return MaskPlan(net.mask.tokens, units, covers, kept, patch, net.target.normalize, dim)
+    return MaskPlan(net.mask.tokens, net.mask.ratio, units, covers, kept, patch, net.target.normalize, dim)
 
 
 def _units(net: MaskedAutoencoder, patch: tuple[int, int]) -> tuple[int, int]:

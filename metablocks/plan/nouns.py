@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from metablocks.core.grid import Grid
+from metablocks.core.mixer import GridMisfit
+from metablocks.core.text import side
 from metablocks.parts.block import Residual
 from metablocks.parts.downsample import Downsample
 from metablocks.parts.head import Head
@@ -116,9 +118,13 @@ class LinearPlan:
 
 @dataclass(frozen=True)
 class MaskPlan:
-    """What a masked autoencoder hides: `kept` of `units` squares of `side` stem tokens stay visible."""
+    """What a masked autoencoder hides: `kept` of `units` squares of `side` stem tokens stay visible.
+
+    Of an image of another size: all but `ratio` of as many such squares as it has.
+    """
 
     tokens: str
+    ratio: float
     units: tuple[int, int]
     side: tuple[int, int]
     kept: int
@@ -127,6 +133,34 @@ class MaskPlan:
     normalize: str
     dim: int
     """Width of the mask token: the decoder's where patches are dropped, the encoder's where they are replaced."""
+
+    def entering(self, grid: Grid) -> Grid:
+        """What the encoder sees of the stem's `grid`; raises `GridMisfit`."""
+        units = grid.height * grid.width
+        return replace(grid, kept=visible(units, self.ratio)) if self.tokens == "drop" else grid
+
+    def squares(self, image: tuple[int, int], stem: Grid, out: Grid) -> tuple[int, int]:
+        """Rows and columns of masked squares on an image with these grids; raises `GridMisfit`."""
+        if (self.patch[0] * out.height, self.patch[1] * out.width) != image:
+            raise GridMisfit(f"a {out.height} x {out.width} grid does not divide an image of {side(image)} px")
+        units = stem.height // self.side[0], stem.width // self.side[1]
+        if (self.side[0] * units[0], self.side[1] * units[1]) != (stem.height, stem.width):
+            wrong = f"masked squares of {side(self.side)} do not tile the stem's {stem.height} x {stem.width} tokens"
+            raise GridMisfit(wrong)
+        if out.height % units[0] or out.width % units[1]:
+            wrong = (
+                f"{units[0]} x {units[1]} masked squares do not hold whole patches of a {out.height} x {out.width} grid"
+            )
+            raise GridMisfit(wrong)
+        return units
+
+
+def visible(units: int, ratio: float) -> int:
+    """How many of `units` stay visible: rounded down, as in the original. Raises `GridMisfit` for none, or all."""
+    kept = int(units * (1 - ratio))
+    if not 0 < kept < units:
+        raise GridMisfit(f"masking {ratio:g} of {units} patch{'es' * (units > 1)} leaves {kept} visible")
+    return kept
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from metablocks.bench.predict import fake
 from metablocks.bench.traffic import BATCH
 from metablocks.bench.traffic.gpu import pretended
 from metablocks.bench.traffic.schedule import Access, Kernel, backend
-from metablocks.bench.work import loss
+from metablocks.bench.work import loss, options
 from metablocks.core.errors import Fault, MetablocksError
 
 Prepare = Callable[[Callable[..., Any]], None]
@@ -112,7 +112,7 @@ def _call(model: nn.Module, images: Sequence[Tensor], trains: bool, kept: Abstra
     """A forward pass, and where it trains a backward pass."""
     with torch.set_grad_enabled(trains):
         with kept if trains else nullcontext():
-            output = model(*images)
+            output = model(*images, **options(model, trains))
         if trains:
             loss(output).backward()
 
