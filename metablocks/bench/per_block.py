@@ -22,7 +22,7 @@ from torch import nn
 from metablocks.bench import clock
 from metablocks.bench.case import Case
 from metablocks.bench.models import Subject
-from metablocks.bench.work import Work
+from metablocks.bench.work import Work, options
 from metablocks.build import skeleton
 from metablocks.core import units
 from metablocks.costs.traffic import REST, Key, Tape, Watched, least_bytes, macs, size, watching
@@ -101,19 +101,21 @@ def seen(case: Case, model: nn.Module, plan: Plan | None) -> list[Watched]:
 
 
 def _network(model: Any, plan: Plan, whole: bool) -> Iterator[Watched]:
-    stem = plan.encoder.stem.stem
-    yield Watched(model.encoder.stem, ("stem", "stem", stem.name))
+    # the graphs of a masked autoencoder have its smaller parts inside
+    joints = model.joints if plan.decoder and whole else None
+    yield Watched(joints.hide if joints else model.encoder.stem, ("stem", "stem", plan.encoder.stem.stem.name))
     yield from _stages("", model.encoder.stages, plan.encoder.stages, whole)
-    if plan.norm:
+    if plan.norm and not joints:
         yield Watched(model.norm, ("norm", "norm", plan.norm.norm.name))
     if plan.head:
         yield Watched(model.head, ("head", "head", ""))
     if plan.decoder:
         decoder = model.decoder
-        yield Watched(decoder.embed, ("decoder.embed", "stem", "linear"))
+        yield Watched(joints.fill if joints else decoder.embed, ("decoder.embed", "stem", "linear"))
         yield from _stages("decoder.", decoder.stages, plan.decoder.stages, whole)
-        yield Watched(decoder.norm, ("decoder.norm", "norm", plan.decoder.norm.norm.name))
-        yield Watched(decoder.predict, ("predict", "head", "linear"))
+        if not joints:
+            yield Watched(decoder.norm, ("decoder.norm", "norm", plan.decoder.norm.norm.name))
+        yield Watched(joints.predict if joints else decoder.predict, ("predict", "head", "linear"))
 
 
 def _stages(prefix: str, stages: Any, planned: Sequence[Any], whole: bool) -> Iterator[Watched]:
@@ -204,7 +206,8 @@ def _macs(case: Case, subject: Subject, work: Work) -> dict[Key, int | None]:
         net = (skeleton(subject.plan) if subject.plan else deepcopy(subject.model)).to("meta").float()
         inputs = [torch.empty_like(one, device="meta") for one in work.inputs[0]]
         inputs = [one.float() if one.is_floating_point() else one for one in inputs]
-        return macs(net.eval(), inputs, seen(case, net, subject.plan))
+        called = partial(net.eval(), **options(net, work.optimiser is not None))
+        return macs(called, inputs, seen(case, net, subject.plan))
     except Exception:  # a foreign network, or mixer, may do what cannot be done on meta
         return {}
 

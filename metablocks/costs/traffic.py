@@ -70,7 +70,7 @@ def watching(watched: Sequence[Watched], tape: Tape) -> Iterator[None]:
         yield
 
 
-def macs(net: nn.Module, inputs: Sequence[Tensor], watched: Sequence[Watched]) -> dict[Key, int | None]:
+def macs(net: Callable[..., object], inputs: Sequence[Tensor], watched: Sequence[Watched]) -> dict[Key, int | None]:
     """Multiply-accumulates by key, by the counter of `metablocks.costs.run`; `net` and `inputs` are on meta.
 
     None where an operation is unknown to the counter. The sum is that of the network.

@@ -116,7 +116,8 @@ class SincosTable(PositionTable):
     """A table that no grid is special to: for another one it is computed anew."""
 
     def at(self, rows: Tensor, size: tuple[int, int]) -> Tensor:
-        return sincos_2d(*size, rows.shape[-1])[None].to(rows)
+        where = "cpu" if rows.device.type == "mps" else rows.device  # MPS has no float64
+        return sincos_2d(*size, rows.shape[-1], where)[None].to(rows)
 
 
 class PrefixTokens(nn.Module):
@@ -149,12 +150,12 @@ class MaskToken(nn.Module):
         return torch.where(ids[:, :, None] < count, there, self.token.to(tokens.dtype))
 
 
-def sincos_2d(height: int, width: int, dim: int) -> Tensor:
+def sincos_2d(height: int, width: int, dim: int, device: torch.device | str = "cpu") -> Tensor:
     """(height width, dim) in fp32, computed in fp64."""
-    rate = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64, device="cpu") / (dim / 4))
+    rate = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64, device=device) / (dim / 4))
 
     def encode(length: int) -> Tensor:
-        angle = torch.arange(length, dtype=torch.float64, device="cpu")[:, None] * rate
+        angle = torch.arange(length, dtype=torch.float64, device=device)[:, None] * rate
         return torch.cat([angle.sin(), angle.cos()], -1)
 
     columns = encode(width)[None, :, :].expand(height, -1, -1)

@@ -174,14 +174,6 @@ def test_images_that_do_not_fit_are_refused_in_words_whether_compiled_or_not(sha
     assert str(caught.value) == f"error: {where}{told[0]}\nhelp: {told[1]}"
 
 
-@pytest.mark.parametrize("compile", ["none", "block", "model"])
-def test_a_masked_autoencoder_takes_the_size_that_it_was_built_for(compile):
-    depths = {"encoder.stages.0.depth": 1, "decoder.stages.0.depth": 1}
-    model = mb.build("mae_vit_b16", set=depths, compile=compile, backend="eager")
-    with pytest.raises(mb.InputError, match="images of 1 x 3 x 64 x 64, where this network takes B x 3 x 224 x 224"):
-        model(torch.randn(1, 3, 64, 64))
-
-
 def test_a_pyramid_is_made_of_the_nearest_maps():
     images = torch.randn(2, 3, 64, 96)
     plain = mb.build(PLAIN, set={"stem.patch_embed.patch": 16, "image.size": [64, 96]})
