@@ -90,6 +90,7 @@ def _unfit(subjects: Sequence[Subject], modes: Sequence[str]) -> Iterator[Fault]
         if "train" in modes and net == "masked_autoencoder":
             wrong = f"{name} is a masked autoencoder, and mode `train` is for classifiers"
             yield Fault(wrong, help="use mode `pretrain`")
-        if "pretrain" in modes and net != "masked_autoencoder":
+        # what a function of a file makes may be one
+        if "pretrain" in modes and net != "masked_autoencoder" and one.kind != "file":
             wrong = f"{name} is not a masked autoencoder, and mode `pretrain` is for those"
             yield Fault(wrong, help="use mode `train`, or a spec with `net: masked_autoencoder`, such as mae_vit_b16")

@@ -119,11 +119,16 @@ def options(model: nn.Module, trains: bool) -> Mapping[str, Any]:
 
 
 def loss(output: Any) -> Tensor:
-    """What training lowers: the network's own loss where it has one, else cross entropy of logits (B, K)."""
+    """What training lowers: the network's own loss where it has one, a first output of one value for that, too.
+
+    Else cross entropy of logits (B, K).
+    """
     own = getattr(output, "loss", None)
     if isinstance(own, Tensor):
         return own
     logits = output if isinstance(output, Tensor) else tensors(output)[0]
+    if logits.ndim == 0:
+        return logits
     if logits.ndim != 2:
         return logits.float().square().mean()
     targets = torch.arange(logits.shape[0], device=logits.device) % logits.shape[1]

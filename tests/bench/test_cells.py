@@ -107,7 +107,12 @@ def test_a_mode_that_a_subject_does_not_have_is_refused_with_the_one_it_has(
 
 
 @pytest.mark.parametrize(
-    ("made", "modes"), [(network("m", "masked_autoencoder"), ("infer", "pretrain")), (peer("p"), ("infer", "train"))]
+    ("made", "modes"),
+    [
+        (network("m", "masked_autoencoder"), ("infer", "pretrain")),
+        (peer("p"), ("infer", "train")),
+        (replace(peer("f.py:make"), kind="file"), ("infer", "train", "pretrain")),
+    ],
 )
 def test_a_mode_that_a_subject_has_is_taken(made: Subject, modes: tuple[str, ...]) -> None:
     assert [case.mode for case in cases([made], Conditions(modes))] == list(modes)

@@ -112,6 +112,17 @@ def test_both_halves_of_a_masked_autoencoder_are_seen() -> None:
     assert parts == halves
 
 
+def test_graphs_of_a_masked_autoencoder_are_seen_whole_and_as_they_train() -> None:
+    rows = {how: measured(case_of(MASKS[0], compile=how, mode="pretrain")) for how in ("none", "block")}
+    parts = list(dict.fromkeys(row["part"] for row in rows["block"]))
+    assert parts == ["stem", "stages.0", "decoder.embed", "decoder.stages.0", "predict", "other"]
+    macs = {how: {row["part"]: row["macs"] for row in found if row["macs"]} for how, found in rows.items()}
+    assert macs["block"] == {
+        part: sum(row["macs"] for row in rows["none"] if row["part"] == part) for part in macs["none"]
+    }
+    assert sum(macs["block"].values()) < BATCH * count(planned(case_of(MASKS[0]).subject)).macs
+
+
 def test_a_norm_that_is_none_has_no_row() -> None:
     rows = measured(case_of(TINY.replace("block: {norm: layer_norm", "block: {norm: none")))
     assert "norm" not in {row["what"] for row in rows}

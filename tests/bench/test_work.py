@@ -105,6 +105,7 @@ def test_the_loss_is_the_networks_own_else_of_logits_else_of_whatever_comes_out(
     assert work.loss(Own()) == 7
     assert work.loss(torch.eye(3) * 100) == 0
     assert work.loss((torch.full((2, 2, 2), 3.0), "more")) == 9
+    assert work.loss((torch.tensor(3.0), torch.ones(2, 2))) == 3
     assert work.loss({"out": torch.full((2, 2, 2), 3.0)}) == 9
 
 

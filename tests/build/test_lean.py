@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -106,6 +108,17 @@ class Lean(torch.nn.Module):
 
     def forward(self, images, noise):
         return self.model(images, noise, lean=True)
+
+
+def test_a_copy_of_a_network_runs_on_its_own_parts():
+    model, given = build(DROP.replace("STEM", PATCHES).replace("NORM", "layer_norm"))
+    expected, copied = model(*given), deepcopy(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(copied(*given), expected)
+    assert set(copied.state_dict()) == set(model.state_dict())
+    assert not [name for name in model.state_dict() if "joints" in name]
 
 
 def test_pixels_of_masked_patches_are_not_looked_at_by_the_encoder():
