@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError
