@@ -39,6 +39,7 @@ def outcome(trial: Trial) -> Record:
         verdict="invalid" if wrong else "unstable" if doubts else "valid",
         warnings=(*wrong, *doubts, *_notes(trial.facts, figures)),
         peaks=peaks,
+        tried=trial.facts[0].get("tried", {}),
         figures=figures,
         processes=tuple(trial.processes),
         parts=tuple(trial.facts[0].get("parts", ())),

@@ -139,6 +139,8 @@ class Record:
     environment: dict[str, Any] = field(default_factory=dict)
     peaks: dict[str, float] = field(default_factory=dict)
     """What the device reached beside this case: FLOPs a second of a product, bytes a second of a copy."""
+    tried: dict[str, str] = field(default_factory=dict)
+    """What runs because it was the fastest where it was tried, by what is computed."""
     figures: Figures | None = None
     processes: tuple[Process, ...] = ()
     parts: tuple[dict[str, Any], ...] = ()

@@ -16,6 +16,7 @@ from metablocks.bench.failures import CaseFailedError, compiling
 from metablocks.bench.sensors import Sensors, summarised, warnings
 from metablocks.compiler import from_cache
 from metablocks.costs import CONVENTION
+from metablocks.kernels.trial import choices
 
 Tell = Callable[[str], None]
 Data = dict[str, Any]
@@ -118,6 +119,7 @@ class Session:
             "slept_s": clock.slept_s(self.asleep),
             "held_back_s": contention.held_back_s_over(self.usages),
             "foreign_cpu_share": contention.foreign_share_over(self.usages),
+            "tried": choices(),
             "peaks": self._peaks(),
         }
         if last:

@@ -80,6 +80,11 @@ def verdict(
     return _known.setdefault((place, key), known)
 
 
+def choices() -> dict[str, str]:
+    """What was chosen in this process, tried or remembered, by key."""
+    return {key: known.chosen for (_, key), known in _known.items()}
+
+
 def forget() -> None:
     """Forgets the verdicts of this process; those on disk stay."""
     _known.clear()

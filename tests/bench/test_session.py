@@ -16,6 +16,7 @@ from metablocks.bench.case import Case
 from metablocks.bench.failures import CaseFailedError
 from metablocks.bench.session import Session
 from metablocks.bench.subject import subject
+from metablocks.kernels import trial
 
 from .conftest import SPEC, case
 
@@ -250,3 +251,8 @@ def test_what_runs_on_neither_meta_nor_in_a_counter_has_unknown_macs_and_times(
 def test_a_network_that_reads_its_values_is_counted_for_real(tmp_path: Path) -> None:
     body = "        return super().forward(x).index_select(0, torch.nonzero(x[:, 0]).flatten())"
     assert session(source(tmp_path, body))[0].prepare()["costs"]["macs"] == 16
+
+
+def test_what_was_chosen_by_trial_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_known", {("here", "attention"): trial.Verdict("flash")})
+    assert all_of(case())["finish"]["tried"] == {"attention": "flash"}
