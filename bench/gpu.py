@@ -131,11 +131,11 @@ def _timed(step: Step, given: argparse.Namespace) -> int:
 
 
 def _pairs(step: Step, given: argparse.Namespace) -> list[tuple[str, tuple[Case, Case]]]:
-    """Each base with us, and what it is called. An original in a file trains itself: to the bench it is a module."""
+    """Each base with us, and what it is called."""
 
-    def case(source: str, mode: str, how: str) -> Case:
+    def case(source: str, how: str) -> Case:
         conditions = Conditions(
-            (mode,),
+            (step.mode,),
             (given.batch,),
             dtypes=(given.dtype,),
             compiles=(how,),
@@ -148,8 +148,7 @@ def _pairs(step: Step, given: argparse.Namespace) -> list[tuple[str, tuple[Case,
 
     made = []
     for source, how in step.bases:
-        mode = "train" if step.mode == "pretrain" and ".py:" in source else step.mode
-        pair = case(source, mode, how), case(step.row.spec, step.mode, "block")
+        pair = case(source, how), case(step.row.spec, "block")
         made.append((f"{step.name}: {pair[1].label} against {pair[0].label}", pair))
     return made
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from metablocks.core.errors import Fault, InputError
+from metablocks.core.kept import Keeping
 from metablocks.nets import Network
 
 WARM_UP = 3  # calls before the capture: libraries choose their kernels and allocate workspaces in the first ones
@@ -29,15 +30,22 @@ class Capture:
 def replay_forward(model: Network, capture: Callable[[Callable[..., Any], tuple[Tensor, ...]], Capture]) -> None:
     """Has a network's forward pass replay captures, one for each shape of inputs, made at the first call with it.
 
-    In place, after compiling. Training, and whatever else keeps gradients, runs as before. Values of weights may
-    change, by `load_state_dict` for one; moving the network to another device or dtype may not.
+    In place, after compiling. Training, and whatever else keeps gradients, runs as before, and so does a call with
+    named arguments. Values of weights may change, by `load_state_dict` for one; moving the network to another device
+    or dtype may not.
     """
     forward = model.forward
     made: dict[Any, Capture] = {}
+    keeping = [module for module in model.modules() if isinstance(module, Keeping)]
+    seen: list[Any] = [None] * len(keeping)
 
-    def replayed(*inputs: Tensor) -> Any:
-        if torch.is_grad_enabled() or model.training:
-            return forward(*inputs)
+    def replayed(*inputs: Tensor, **named: Any) -> Any:
+        if named or torch.is_grad_enabled() or model.training:
+            return forward(*inputs, **named)
+        # a capture reads what was made of the weights where it lay; made anew, it lies elsewhere
+        if not all(one.kept is old for one, old in zip(keeping, seen, strict=True)):
+            made.clear()
+        seen[:] = [one.kept for one in keeping]
         cast = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
         key = (cast, *((one.shape, one.dtype, one.device) for one in inputs))
         if key not in made:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import metablocks as mb
+from metablocks.core.kept import Keeping
 from metablocks.cuda_graph import Capture, replay_forward
 from tests.build.test_build import DROP, TINY
 
@@ -28,6 +29,7 @@ def replayed():
     torch.manual_seed(0)
     plain, graphed = mb.build(TINY), mb.build(TINY)
     graphed.load_state_dict(plain.state_dict())
+    graphed.head.besides = Keeping()  # as Swin V2 has in each block
     replay_forward(graphed, capture)
     return plain, graphed, made
 
@@ -52,6 +54,24 @@ def test_nothing_is_captured_where_gradients_are_kept(replayed):
     graphed(x).sum().backward()
     plain(x).sum().backward()
     torch.testing.assert_close([p.grad for p in graphed.parameters()], [p.grad for p in plain.parameters()])
+    assert not made
+
+
+def test_what_was_made_of_weights_that_changed_is_captured_again(replayed):
+    _, graphed, made = replayed
+    part = next(module for module in graphed.modules() if isinstance(module, Keeping))
+    with torch.no_grad():
+        for kept in (("one",), ("one",), ("other",)):
+            part.kept = part.kept if part.kept == kept else kept
+            graphed(images(1))
+    assert len(made) == 2
+
+
+def test_a_call_with_named_arguments_is_not_captured(replayed):
+    plain, graphed, made = replayed
+    x = images(2)
+    with torch.no_grad():
+        torch.testing.assert_close(graphed(images=x), plain(x))
     assert not made
 
 
