@@ -1,6 +1,7 @@
 """The table that a GPU fills: each network against timm compiled, in turns, in one run. Checked first, then timed.
 
     python bench/gpu.py                      # what is missing, in order: the tests for a GPU, then row by row
+    python bench/gpu.py --only swin_t/check  # one row, only checked
     python bench/gpu.py --only swin_t/train  # one row in one mode: a few minutes; `swin_t` is both, `tests` the tests
     python bench/gpu.py --table              # the table as far as it is filled; measures nothing
 
@@ -65,6 +66,7 @@ def main() -> int:
 def _all(rows: tuple[Row, ...], given: argparse.Namespace) -> int:
     """The tests and the rows that are asked for; the exit code."""
     names = {row.name for row in rows} | {step.name for row in rows for step in row.steps}
+    names |= {f"{row.name}/check" for row in rows}
     if given.only not in (None, TESTS, *names):
         print(f"no row `{given.only}`: tests, {', '.join(row.name for row in rows)}", file=sys.stderr)
         return 2
@@ -74,7 +76,8 @@ def _all(rows: tuple[Row, ...], given: argparse.Namespace) -> int:
     codes = {0}
     for row in rows:
         steps = [step for step in row.steps if given.only in (None, row.name, step.name)]
-        if steps and not _checked(given, row.name, _check(row, given)):
+        asked = steps or given.only == f"{row.name}/check"
+        if asked and not _checked(given, row.name, _check(row, given)):
             codes.add(WRONG)
             continue
         codes |= {_timed(step, given) for step in steps}

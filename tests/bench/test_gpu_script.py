@@ -102,6 +102,13 @@ class TestWithCannedWorkers:
         assert "not measured" in second
         assert "check of small on cpu: passed: told" in done.out
 
+    def test_a_row_can_be_checked_alone(
+        self, gpu: Callable[..., Ended], checks: list[list[str]], tmp_path: Path
+    ) -> None:
+        assert gpu(*SMALL, "--only", "small/check").code == 0
+        assert len(checks) == 1
+        assert not (tmp_path / "gpu.jsonl").exists()
+
     def test_what_is_wrong_is_not_timed(
         self, gpu: Callable[..., Ended], checks: list[list[str]], tmp_path: Path
     ) -> None:
