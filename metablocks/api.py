@@ -70,7 +70,7 @@ def build(  # noqa: PLR0913  (a promise to users)
     that the publisher implies are applied to a shipped spec and said in the log. Without weights the publisher's
     initialisation is run. `classes` gives another number of outputs, with a fresh last layer where the weights have
     one for other classes. `kernels`, fused or reference, is for checking one against the other: the default chooses.
-    `autotune` lets the compiler time each product in several ways, with what follows fused in: minutes, once.
+    `autotune` has the compiler time every kernel in several ways, not products alone as on CUDA: minutes, once.
     `cuda_graph` launches a forward pass without gradients as one CUDA graph, for small batches.
     `checkpoint` keeps less for the backward pass: True, of each block its input; 0.5, about half of what the compiler
     would keep, and what is cheap is computed again.

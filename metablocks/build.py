@@ -26,6 +26,7 @@ __all__ = [
     "device_of",
     "dtype_of",
     "explain_compile_error",
+    "lay_out",
     "materialise",
     "out_of_memory",
     "skeleton",
@@ -54,7 +55,8 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     `dynamic`: graphs for every size of image and batch, where otherwise each size has graphs of its own.
     `kernels`: fused, ours where there are any, elsewhere their readable twins; reference, what torch has; by default
     what `kernels.choice` chooses for the device.
-    `autotune`: every product is timed in several ways while it is compiled, and the fastest is taken.
+    `autotune`: every kernel is timed in several ways while it is compiled, and the fastest is taken; on CUDA products
+    are in any case.
     `cuda_graph`: without gradients a forward pass is one CUDA graph, captured at the first call with inputs of a shape.
     `checkpoint`: activation checkpointing of every block, or between 0 and 1 the share of the activations of compiled
     graphs that their backward passes keep.
@@ -72,6 +74,7 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     if weights is not None:
         model.load_state_dict(weights, strict=not fresh)
     model.to(dtype).eval()
+    lay_out(model, device)
     use_kernels(model, chosen(device, kernels))
     compile_network(model, compile, backend, dynamic, Choices(autotune, checkpoint))
     if cuda_graph:
@@ -98,6 +101,12 @@ def materialise(model: nn.Module, device: torch.device) -> None:
                 raise InputError(Fault(wrong, help='make it with device="cpu", or in a persistent parameter'))
             if buffer is not None:
                 module._buffers[name] = buffer.to(device)
+
+
+def lay_out(model: nn.Module, device: torch.device) -> None:
+    """Has the weights of convolutions lie as they are read: with the channels last on CUDA, as the tokens have them."""
+    if device.type == "cuda":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def use_kernels(model: nn.Module, kernels: Kernels) -> None:

@@ -89,7 +89,7 @@ def fake(model: nn.Module) -> None:
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                like = torch.empty(parameter.shape, dtype=parameter.dtype)
+                like = torch.empty_strided(parameter.shape, parameter.stride(), dtype=parameter.dtype)
                 module._parameters[name] = made.setdefault(id(parameter), nn.Parameter(like, parameter.requires_grad))
         for name, buffer in module._buffers.items():
             if buffer is not None:

@@ -32,7 +32,7 @@ How = Annotated[
     Literal["none", "block", "model"], typer.Option("--compile", help="block: each distinct block; model: one graph")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
-Autotune = Annotated[bool, typer.Option("--autotune", help="time each product in several ways while compiling")]
+Autotune = Annotated[bool, typer.Option("--autotune", help="time every kernel in several ways while compiling")]
 CudaGraph = Annotated[bool, typer.Option("--cuda-graph", help="launch the forward pass at once: for small batches")]
 Picture = Annotated[
     Path | None, typer.Option("--image", metavar="PICTURE", help="name what is in a picture (needs Pillow)")

@@ -58,15 +58,17 @@ def _spec(case: Case) -> Traffic:
 
     from metablocks.bench.subject import planned
     from metablocks.bench.traffic.count import moved
-    from metablocks.build import dtype_of, skeleton, use_kernels
+    from metablocks.build import dtype_of, lay_out, skeleton, use_kernels
     from metablocks.compiler import Choices, compile_network, settings
     from metablocks.costs.floor import floor
 
     plan = planned(case.subject)
     dtype = dtype_of(case.dtype)
     model = skeleton(plan).to(dtype)
+    cuda = torch.device("cuda")
+    lay_out(model, cuda)
     use_kernels(model, "fused")
-    choices = Choices(checkpoint=case.checkpoint, device=torch.device("cuda"))
+    choices = Choices(checkpoint=case.checkpoint, device=cuda)
     stem, stages = plan.encoder.stem, plan.stages
     inputs = [torch.empty(BATCH, stem.channels, *stem.image, dtype=dtype, device="meta")]
     if plan.decoder:
