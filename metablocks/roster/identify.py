@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metablocks.core.errors import InputError, SpecError
 from metablocks.core.saved import saved_spec
@@ -23,6 +23,7 @@ from metablocks.spec import Spec, read
 from metablocks.weights import Checkpoint, Publisher, contradictions, load_file, locate, recognise
 from metablocks.weights.match import Match, Matching, match
 from metablocks.weights.publishers import OWN
+from metablocks.weights.rules import Rules
 
 HEAD = "head.fc.weight"
 TABLE = "encoder.embedding.position.table"
@@ -121,13 +122,14 @@ def _candidates(tensors: Mapping[str, Tensor], publisher: Publisher) -> Iterator
     """The shipped networks of the publisher's kind and the checkpoint's depth, each at the checkpoint's size."""
     for name in shipped_names():
         spec = read(name)
+        here = publisher.into(str(spec.resolved()["net"]))
         try:
-            implied = contradictions(publisher, spec.resolved())
+            implied = contradictions(here, spec.resolved())
         except InputError:  # another kind of network
             continue
         try:
             spec = read(name, implied)
-            fit = _shaped(tensors, publisher, spec)
+            fit = _shaped(tensors, here, spec)
         except SpecError:  # no network has these settings and sizes
             continue
         if fit is not None:
@@ -160,14 +162,28 @@ def _as_deep(tensors: Mapping[str, Tensor], publisher: Publisher, planned: Plan)
 def _fit(tensors: Mapping[str, Tensor], publisher: Publisher, spec: Spec, planned: Plan | None = None) -> Fit:
     planned = planned or plan(spec)
     with torch.device("meta"):
-        wanted = assemble(planned).state_dict()
-    found: Matching = match(tensors, publisher, planned, wanted)
+        model = assemble(planned)
+    found: Matching = match(tensors, publisher, planned, model.state_dict())
     wrong = [item for item in found.matches if item.tensor.shape != item.wanted.shape]
     misshaped = [(item.ours, tuple(item.tensor.shape), tuple(item.wanted.shape)) for item in wrong]
     placed = len(found.matches) - len(wrong) + found.recomputed
     # a change of layout keeps the number of values
     changed = [item for item in found.matches if item.theirs in tensors and _size(tensors, item) != item.tensor.numel()]
-    return Fit(spec, planned, placed, found.left_over, found.missing, tuple(misshaped), resampled=len(changed))
+    resampled = len(changed) + _other_buffers(tensors, publisher.recomputed, publisher.rules_for(planned), model)
+    return Fit(spec, planned, placed, found.left_over, found.missing, tuple(misshaped), resampled=resampled)
+
+
+def _other_buffers(tensors: Mapping[str, Tensor], recomputed: Iterable[str], rules: Rules, model: nn.Module) -> int:
+    """How many saved buffers are not those of a network: not read, but some tell windows as nothing else does."""
+    own, other = dict(model.named_buffers()), 0
+    for theirs, tensor in tensors.items():
+        if theirs.rpartition(".")[2] in recomputed:
+            for rule in rules:
+                ours = own.get(rule.forward(theirs) or "")
+                if ours is not None:
+                    saved = rule.transform(tensor) if rule.transform else tensor
+                    other += saved.shape != ours.shape or not torch.allclose(saved.to(ours), ours, atol=1e-2)
+    return other
 
 
 def _size(tensors: Mapping[str, Tensor], item: Match) -> int:

@@ -90,3 +90,8 @@ def _linear(places: Tensor, wanted: int) -> Tensor:
     weights[torch.arange(wanted), left] += 1 - share
     weights[torch.arange(wanted), right] += share
     return weights
+
+
+def offset_rows(table: Tensor) -> Tensor:
+    """(1, 2h - 1, 2w - 1, 2), the log-spaced offsets in a window as Swin V2 saves them, as rows (offsets, 2)."""
+    return table.flatten(0, -2) if table.ndim > 1 else table

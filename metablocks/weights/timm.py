@@ -8,7 +8,7 @@ from metablocks.core import resample
 from metablocks.plan import Plan
 from metablocks.weights import hybrid
 from metablocks.weights.rules import Publisher, Rule, Rules, Value, linear
-from metablocks.weights.tables import geometric_offsets
+from metablocks.weights.tables import geometric_offsets, offset_rows
 
 LAYER_NORM = {"layer_norm": {"eps": 1e-6}}
 GELU = ("block.mlp.activation", "gelu")
@@ -169,11 +169,14 @@ SWIN = Publisher(
     recomputed=SWIN_BUFFERS,
 )
 
+
 SWIN_V2_ATTENTION = (
     Rule("layers.{s}.blocks.{i}.attn.logit_scale", f"{SWIN_BLOCK}.mixer.op.logit_scale"),
     Rule("layers.{s}.blocks.{i}.attn.q_bias", f"{SWIN_BLOCK}.mixer.op.q_bias"),
     Rule("layers.{s}.blocks.{i}.attn.v_bias", f"{SWIN_BLOCK}.mixer.op.v_bias"),
     Rule("layers.{s}.blocks.{i}.attn.cpb_mlp.{n}.*", f"{SWIN_BLOCK}.mixer.op.bias_net.{{n}}.*"),
+    # not read, but it alone shows the window, and that of the pretraining
+    Rule("layers.{s}.blocks.{i}.attn.relative_coords_table", f"{SWIN_BLOCK}.mixer.op.offsets", offset_rows),
 )
 SWIN_V2_SETTINGS = (
     ("block.order", "post"),

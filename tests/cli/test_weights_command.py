@@ -13,7 +13,7 @@ import metablocks as mb
 from metablocks.build import skeleton
 from metablocks.cli import main
 from metablocks.core import shipped
-from metablocks.weights import timm
+from metablocks.weights import microsoft, timm
 
 
 def named_by(publisher, name, *edits, dtype=torch.float32):
@@ -125,6 +125,19 @@ def test_networks_with_the_same_tensors_are_all_told_that_of_the_file_name_first
     assert f"network    {first} or {other}\n" in out
     assert out.count("use        metablocks build") == 2
     assert "do not tell these networks apart" in out
+
+
+@pytest.mark.parametrize("name", ["swinv2_t_w8", "swinv2_t_w16"])
+def test_saved_offsets_tell_the_window_of_a_swin_v2_where_no_parameter_does(name, tell):
+    state = named_by(microsoft.SWIN_V2, name)
+    assert tell(state)["network"].startswith("swinv2_t_w16 or swinv2_t_w8")
+    for place, block in enumerate(skeleton(mb.plan(name)).encoder.stages[0].blocks):
+        window = block.mixer.op.sizes.window[0]
+        table = block.mixer.op.offsets.view(1, 2 * window - 1, 2 * window - 1, 2)
+        state[f"layers.0.blocks.{place}.attn.relative_coords_table"] = table.clone()
+    rows = tell(state)
+    assert rows["network"] == name
+    assert "resampled" not in rows
 
 
 def test_as_json_it_says_the_same(run, tmp_path):
