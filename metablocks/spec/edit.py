@@ -70,6 +70,8 @@ def _put(node: Node | None, steps: list[Step], value: Node) -> Node:
         return value
     step, rest = steps[0], steps[1:]
     if isinstance(node, Sequence):
+        if len(node.items) == 1 and _chooses(node.items[0], step.name):  # a list of one is written as its item, too
+            return replace(node, items=(_put(node.items[0], steps, value),))
         index = _index(node, step)
         items = list(node.items)
         items[index] = _put(items[index], rest, value)
@@ -86,6 +88,13 @@ def _put(node: Node | None, steps: list[Step], value: Node) -> Node:
         return replace(node, entries=(*node.entries, Entry(step.name, step.place, child)))
     new = Entry(step.name, old.key_place if rest else step.place, child)
     return replace(node, entries=tuple(new if entry is old else entry for entry in node.entries))
+
+
+def _chooses(node: Node, name: str) -> bool:
+    """Whether a node is `name`, or `{name: ...}`."""
+    if isinstance(node, Mapping):
+        return [entry.key for entry in node.entries] == [name]
+    return isinstance(node, Scalar) and node.value == name
 
 
 def _index(node: Sequence, step: Step) -> int:

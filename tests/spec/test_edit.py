@@ -35,6 +35,16 @@ def fault(*assignments):
     return found
 
 
+def test_a_choice_that_is_a_list_of_one_takes_settings_as_the_choice_does():
+    window = {"window": 7, "shift": "half"}
+    made = edited("block.mixer=[{window_attention: {window: 7}}]", "block.mixer.window_attention.shift=half")
+    assert made["block"]["mixer"] == [{"window_attention": window}]
+    assert edited("block.mixer=[pooling]", "block.mixer.pooling.window=5")["block"]["mixer"] == [
+        {"pooling": {"window": 5}}
+    ]
+    assert "none of its items" in fault("block.mixer=[pooling]", "block.mixer.attention.heads=5").message
+
+
 def test_a_key_of_an_item_is_replaced_or_added_and_the_rest_stays():
     assert edited("stages.1.mixer=pooling", "stages.0.dim=64", "classes=10") == {
         **plain(ROOT),
