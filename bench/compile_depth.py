@@ -1,8 +1,11 @@
-"""Cold compile time against depth: one network at depth 4 and at depth 24, each round in fresh processes and caches.
+"""Cold compile time against depth, per block and as a whole: each measurement in a fresh process with an empty cache.
 
     python bench/compile_depth.py [--rounds 3] [--train]
 
-Prints seconds to the end of the first call for every round, interleaved 4 24 24 4, and the ratio of the medians.
+One network at depth 4 and 16 with compile="block", and at depth 16 with compile="model", in turns. Seconds of CPU time
+to the end of the first call, of torch and of the C++ compilers that it starts, as other work on the machine stretches
+any other time. What a process with an empty cache pays for any graph at all, once (which instructions the compiler
+knows, its headers), is measured by a graph of one operation before, and told apart; the ratios are of medians.
 """
 
 from __future__ import annotations
@@ -15,35 +18,43 @@ import subprocess
 import sys
 import tempfile
 
-DEPTHS = (4, 24)
+CASES = ((4, "block"), (16, "block"), (16, "model"))
 WORKER = """
-import json, sys, time
+import json, os, sys
 import torch, torch._dynamo, torch._inductor.compile_fx
 import metablocks as mb
-depth, train = json.loads(sys.argv[1])
+depth, how, train = json.loads(sys.argv[1])
 edits = [f"stages.0.depth={depth}", "drop_path=0.1"]
-model = mb.build("vit_ti16", set=edits, compile="block").train(train)
+model = mb.build("vit_ti16", set=edits, compile=how).train(train)
 images = torch.randn(2, 3, 224, 224)
-start = time.perf_counter()
-out = model(images)
-if train:
-    out.sum().backward()
-first = time.perf_counter() - start
-start = time.perf_counter()
-out = model(images)
-if train:
-    out.sum().backward()
-print(json.dumps(first - (time.perf_counter() - start)))
+def spent():
+    return sum(os.times()[:4])
+def seconds(module, x):
+    start = spent()
+    with torch.set_grad_enabled(train):
+        out = module(x)
+    if train:
+        out.sum().backward()
+    return spent() - start
+once = seconds(torch.compile(torch.nn.GELU()), torch.randn(64, requires_grad=train))
+first = seconds(model, images)
+print(json.dumps([once, first - seconds(model, images)]))
 """
+# compilers as children of the process itself, which is told their time
+ALONE = {"TORCHINDUCTOR_FX_GRAPH_CACHE": "0", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+
+Seconds = tuple[float, float]
+"""What any first graph takes, and what the network takes beyond that and beyond a second call."""
 
 
-def compile_seconds(depth: int, train: bool) -> float:
-    """Seconds that the first call takes beyond a second one, with an empty compile cache."""
+def compile_seconds(depth: int, how: str, train: bool) -> Seconds:
+    """Of a process of its own, with an empty compile cache."""
     with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache, "TORCHINDUCTOR_FX_GRAPH_CACHE": "0"}
-        command = [sys.executable, "-c", WORKER, json.dumps([depth, train])]
+        environment = os.environ | ALONE | {"TORCHINDUCTOR_CACHE_DIR": cache}
+        command = [sys.executable, "-c", WORKER, json.dumps([depth, how, train])]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    once, own = json.loads(done.stdout.splitlines()[-1])
+    return once, own
 
 
 def main() -> None:
@@ -51,15 +62,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--train", action="store_true")
     args = parser.parse_args()
-    times: dict[int, list[float]] = {depth: [] for depth in DEPTHS}
+    times: dict[tuple[int, str], list[Seconds]] = {case: [] for case in CASES}
     for index in range(args.rounds):
-        for depth in DEPTHS if index % 2 == 0 else DEPTHS[::-1]:
-            times[depth].append(compile_seconds(depth, args.train))
-    for depth, seconds in times.items():
-        print(f"depth {depth:2}: {', '.join(f'{value:.2f} s' for value in seconds)}")
-    shallow, deep = (statistics.median(times[depth]) for depth in DEPTHS)
-    mode = "training" if args.train else "inference"
-    print(f"{mode}: depth 24 / depth 4 = {deep / shallow:.2f} (medians of {args.rounds})")
+        for case in CASES if index % 2 == 0 else CASES[::-1]:
+            times[case].append(compile_seconds(*case, args.train))
+    for (depth, how), seconds in times.items():
+        print(f"depth {depth:2}, {how}: {', '.join(f'{once:.2f} + {own:.2f} s' for once, own in seconds)}")
+    tell("training" if args.train else "inference", args.rounds, [times[case] for case in CASES])
+
+
+def tell(mode: str, rounds: int, measured: list[list[Seconds]]) -> None:
+    """The two ratios, with and without what any first graph takes."""
+    for what, pick in (("beyond the first graph", lambda pair: pair[1]), ("in all", sum)):
+        shallow, deep, whole = (statistics.median(pick(pair) for pair in pairs) for pairs in measured)
+        ratios = f"depth 16 / depth 4 = {deep / shallow:.2f}, block / model at depth 16 = {deep / whole:.2f}"
+        print(f"{mode}, {what}: {ratios} (medians of {rounds})")
 
 
 if __name__ == "__main__":

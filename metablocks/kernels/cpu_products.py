@@ -58,7 +58,7 @@ def pays() -> bool:
     if not runs():
         return False
     with torch.no_grad():
-        x, weight, bias = torch.rand(512, 192), torch.rand(256, 192), torch.rand(256)
+        x, weight, bias = torch.ones(512, 192), torch.ones(256, 192), torch.ones(256)  # leaves seeds alone
         theirs, ours = (lambda: torch.addmm(bias, x, weight.t())), (lambda: product(x, weight, bias, "none"))
         times = [(_seconds(theirs), _seconds(ours)) for _ in range(8)]
     usual, found = (min(column) for column in zip(*times, strict=True))
@@ -66,9 +66,9 @@ def pays() -> bool:
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()
     call()
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 class Exchange(CustomGraphPass):
