@@ -9,6 +9,8 @@ from torch._inductor.decomposition import select_decomp_table
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import metablocks as mb
+from metablocks import mixers
+from metablocks.core.grid import Grid
 from metablocks.kernels import cpu_products
 from metablocks.kernels.cpu_products import Exchange, product
 
@@ -78,6 +80,22 @@ def test_a_product_from_the_left_is_exchanged_with_its_gelu():
     assert called.count("metablocks.product.default") == 2
     assert not [name for name in called if "mm" in name or "erf" in name]
     torch.testing.assert_close(graph(*given), token_mlp(*given), atol=1e-3, rtol=1e-5)
+
+
+def test_every_product_of_a_token_mlp_is_exchanged():
+    found = mixers.find("spatial_mlp")
+    grid = Grid(8, 12)
+    mixer = found.module(found.settings.model_validate({"hidden": 128}).resolve(64, grid))
+    parameters = {name: parameter.detach() for name, parameter in mixer.named_parameters()}
+
+    def mixed(parameters, x):
+        return torch.func.functional_call(mixer, parameters, (x, grid))
+
+    given = parameters, torch.randn(2, grid.tokens, 64)
+    graph, called = exchanged(mixed, *given)
+    assert called.count("metablocks.product.default") == 2
+    assert not [name for name in called if "mm" in name or "erf" in name]
+    torch.testing.assert_close(graph(*given), mixed(*given), atol=1e-5, rtol=1e-5)
 
 
 def test_products_of_two_stacks_stay():
