@@ -4,7 +4,7 @@
 
 Each row is one mixer of a network, both paths compiled, in bf16, forward and forward with backward. It is checked
 against float64 before it is timed, interleaved: fused, reference, reference, fused. Exit code 1 where one is wrong.
-`metablocks.kernels.choice.DEFAULT` may become `fused` once all are right and the ratios say that it pays.
+Kernels run here though a trial (`metablocks.kernels.window_trial`) may have found that their twin is to run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import statistics
 import sys
 from collections.abc import Callable
@@ -140,6 +141,7 @@ def main() -> int:
     parser.add_argument("--only", choices=NETWORKS)
     parser.add_argument("--json", type=Path, help="file that a line is added to for each row")
     args = parser.parse_args()
+    os.environ["METABLOCKS_TRIAL"] = "off"
     reason = why_not(torch.device("cuda")) if torch.cuda.is_available() else "there is no GPU"
     if reason:
         print(f"nothing is measured: {reason}", file=sys.stderr)

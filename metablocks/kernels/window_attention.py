@@ -1,8 +1,8 @@
 """Window attention as one operation of torch, on packed tokens that nobody rolled, partitioned or copied.
 
 Swin: Liu et al. 2021, arXiv:2103.14030, section 3.2; with a temperature Swin V2: arXiv:2111.09883, section 3.3.
-`window_twin` is what it computes; on CUDA, and in Triton's interpreter, it runs on the kernels of `window_launch`, on
-everything else on the twin. Letters: B batch, N = H W tokens, C width.
+`window_twin` is what it computes; on CUDA, and in Triton's interpreter, it runs on the kernels of `window_launch` where
+`window_trial` finds that they pay, on everything else on the twin. Letters: B batch, N = H W tokens, C width.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from metablocks.kernels import window_twin
+from metablocks.kernels import window_trial
 from metablocks.kernels.choice import why_not
 from metablocks.kernels.window_layout import Windows, fits, macs
 
@@ -40,13 +40,8 @@ def _attention(
     windows: Sequence[int],
     scale: float,
 ) -> Tensor:
-    found = Windows.unpacked(windows)
-    if _runs(qkv, found):
-        from metablocks.kernels import window_launch  # brings in Triton
-
-        qkv, table, fill, temperature = _contiguous(qkv, table, fill, temperature)
-        return window_launch.attention(qkv, table, fill, temperature, found, scale)
-    return window_twin.attention(qkv, table, fill, temperature, found, scale).contiguous()
+    given = (*_contiguous(qkv, table, fill, temperature), Windows.unpacked(windows), scale)
+    return window_trial.attention(given) if _runs(given) else window_trial.twin_attention(given).contiguous()
 
 
 @_attention.register_fake
@@ -64,13 +59,10 @@ def _gradients(
     windows: Sequence[int],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    found = Windows.unpacked(windows)
-    if _runs(qkv, found):
-        from metablocks.kernels import window_launch  # brings in Triton
-
-        qkv, table, fill, temperature = _contiguous(qkv, table, fill, temperature)
-        return window_launch.gradients(grad.contiguous(), qkv, table, fill, temperature, found, scale)
-    return window_twin.gradients(grad, qkv, table, fill, temperature, found, scale)
+    given = (*_contiguous(qkv, table, fill, temperature), Windows.unpacked(windows), scale)
+    if _runs(given):
+        return window_trial.gradients(grad.contiguous(), given)
+    return window_trial.twin_gradients(grad, given)
 
 
 @_gradients.register_fake
@@ -107,10 +99,12 @@ def _backward_flops(_: Any, *forward: Any, **__: Any) -> int:
     return _flops(*forward) * 5 // 2
 
 
-def _runs(qkv: Tensor, windows: Windows) -> bool:
-    """Whether a kernel runs here, and not the twin."""
+def _runs(given: window_trial.Given) -> bool:
+    """Whether there is a kernel for what is given, where it is."""
+    qkv, windows = given[0], given[4]
     return fits(windows, qkv.dtype, qkv.shape[2] // 3 // windows.heads) and not why_not(qkv.device)
 
 
-def _contiguous(*tensors: Tensor | None) -> list[Any]:
-    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
+def _contiguous(*tensors: Tensor | None) -> tuple[Any, Any, Any, Any]:
+    qkv, table, fill, temperature = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+    return qkv, table, fill, temperature

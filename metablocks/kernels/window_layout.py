@@ -13,15 +13,13 @@ import torch
 
 Pair = tuple[int, int]
 
-LONGEST = 256
-"""Tokens of the largest window: a row of its scores is one tile of a kernel."""
-WIDEST = 64
-"""Channels of the widest head."""
-WHOLE = 64
-"""Tokens of the largest window whose scores are one tile as a whole."""
+LONGEST = 576
+"""Tokens of the largest window: 24 x 24, as in Swin V2."""
+WIDEST = 32
+"""Channels of the widest head: of 64 a backward pass takes more registers than there are."""
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 TILE = 64
-"""Rows, or columns, of the scores of a larger window that a program has."""
+"""Queries, or keys, of the largest tile of scores. A larger window has several."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,21 @@ class Windows:
         return prod(self.padded) - prod(self.grid)
 
     @property
+    def tile(self) -> int:
+        """Queries, or keys, of a tile of scores: a power of two, at most `TILE`."""
+        return max(16, min(TILE, 1 << (self.length - 1).bit_length()))
+
+    @property
+    def tiles(self) -> int:
+        """Tiles down, or across, the scores of a window."""
+        return -(-self.length // self.tile)
+
+    @property
+    def places(self) -> int:
+        """Queries, or keys, of a window in whole tiles."""
+        return self.tiles * self.tile
+
+    @property
     def offsets(self) -> int:
         """Rows of the bias table."""
         return (2 * self.table[0] - 1) * (2 * self.table[1] - 1)
@@ -92,12 +105,11 @@ def macs(windows: Windows, images: int, width: int) -> int:
 def elements(windows: Windows, images: int, width: int) -> tuple[int, int]:
     """Elements of maps that the kernels of the forward and of the backward pass read and write.
 
-    Scores stay on the chip: 4 and 7 maps of B H W C. In a window of more than `WHOLE` tokens what its tiles share is
-    read by each of them, and two sums a query and head go from one kernel to another.
+    4 and 7 maps of B H W C where a window is one tile: no score leaves the chip. In a larger one each tile reads for
+    itself what tiles share.
     """
-    places = images * prod(windows.grid) * width
-    if windows.length <= WHOLE:
+    places, tiles = images * prod(windows.grid) * width, windows.tiles
+    if tiles == 1:
         return 4 * places, 7 * places
-    tiles = -(-windows.length // TILE)
-    sums = images * windows.count * windows.heads * tiles * TILE
-    return (2 + 2 * tiles) * places, (7 + 4 * tiles) * places + 2 * sums * (1 + tiles)
+    queries, keys, pairs = 3 + 4 * tiles, 4 + 2 * tiles, 4 * tiles
+    return (2 + 2 * tiles) * places, (queries + keys + pairs) * places

@@ -25,19 +25,6 @@ def standing(window, slot, height, width, down, right, WH: tl.constexpr, WW: tl.
 
 
 @triton.jit
-def side(window, slot, height, width, down, right, WH: tl.constexpr, WW: tl.constexpr):
-    """A label of the region, one of four, into which the seams of the roll cut the padded map.
-
-    The seams are moved to the window and not its slots to the map: that takes half the registers.
-    """
-    down_windows, across = (height + WH - 1) // WH, (width + WW - 1) // WW
-    inside = window % (down_windows * across)
-    below = slot >= ((down_windows - inside // across) * WH - down) * WW
-    beyond = slot % WW >= (across - inside % across) * WW - right
-    return below.to(tl.int32) * 2 + beyond.to(tl.int32)
-
-
-@triton.jit
 def place(window, slot, height, width, WH: tl.constexpr, WW: tl.constexpr):
     """Row and column of slots on the padded map."""
     across = (width + WW - 1) // WW
@@ -61,13 +48,22 @@ def image_of(window, height, width, WH: tl.constexpr, WW: tl.constexpr):
 
 
 @triton.jit
-def bias_tile(table, head, heads, query, key, WH: tl.constexpr, WW: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr):
-    """The bias of two slots, query and key, in fp32; -inf where the key is past its window."""
-    below = (query // WW)[:, None] - (key // WW)[None, :] + TH - 1
-    right = (query % WW)[:, None] - (key % WW)[None, :] + TW - 1
-    real = (query < WH * WW)[:, None] & (key < WH * WW)[None, :]
-    bias = tl.load(table + (below * (2 * TW - 1) + right) * heads + head, mask=real, other=0.0)
-    return tl.where((key < WH * WW)[None, :], bias.to(tl.float32), float("-inf"))
+def kind_of(window, height, width, WH: tl.constexpr, WW: tl.constexpr, KINDS: tl.constexpr):
+    """Which of four masks a shifted window has: 2 where it is among the lowest of its image, and 1 the rightmost."""
+    kind = 0
+    if KINDS > 1:
+        down_windows, across_windows = (height + WH - 1) // WH, (width + WW - 1) // WW
+        inside = window % (down_windows * across_windows)
+        lowest = inside // across_windows == down_windows - 1
+        kind = lowest.to(tl.int32) * 2 + (inside % across_windows == across_windows - 1).to(tl.int32)
+    return kind
+
+
+@triton.jit
+def biased(bias, head, kind, query, key, PLACES: tl.constexpr, KINDS: tl.constexpr):
+    """A tile of bias and mask from (heads, KINDS, PLACES, PLACES), of queries and keys, in fp32."""
+    at = bias + (head * KINDS + kind) * (PLACES * PLACES) + query[:, None] * PLACES + key[None, :]
+    return tl.load(at).to(tl.float32)
 
 
 @triton.jit
@@ -81,11 +77,16 @@ def rows(base, tokens, there, stride, D: tl.constexpr, BLOCK_D: tl.constexpr):
 @triton.jit
 def filled(base, fill, at, there, missing, stride, D: tl.constexpr, BLOCK_D: tl.constexpr, FILLED: tl.constexpr):
     """A tile of some tokens, with the row `fill` in the places that padding adds."""
-    tile = rows(base, at, there, stride, D, BLOCK_D)
     if FILLED:
         channel = tl.arange(0, BLOCK_D)
-        row = tl.load(fill + channel, mask=channel < D, other=0.0).to(tile.dtype)
-        tile = tl.where(missing[:, None], row[None, :], tile)
+        row = tl.where(
+            missing, fill, base + at * stride
+        )  # a choice of what is read takes fewer registers than of tiles
+        held = (there | missing)[:, None]
+        mask = held & (channel < D)[None, :] if BLOCK_D > D else held
+        tile = tl.load(row[:, None] + channel[None, :], mask=mask, other=0.0)
+    else:
+        tile = rows(base, at, there, stride, D, BLOCK_D)
     return tile
 
 
@@ -98,49 +99,45 @@ def put(base, tile, tokens, there, stride, D: tl.constexpr, BLOCK_D: tl.constexp
 
 
 @triton.jit
-def scored(
-    q, k, q_factor, k_factor, bias, window, query, key, height, width, down, right,
-    WH: tl.constexpr, WW: tl.constexpr, SHIFTED: tl.constexpr, COSINE: tl.constexpr,
+def put_filled(
+    base, spares, tile, at, number, there, missing, stride, spare_stride,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, FILLED: tl.constexpr,
 ):  # fmt: skip
-    """Scores of queries and keys in fp32; -100 is added where a shift brought the two together, as in the original."""
-    scores = scaled(tl.dot(q, tl.trans(k), input_precision="ieee"), q_factor, k_factor, COSINE) + bias
-    if SHIFTED:
-        own = side(window, query, height, width, down, right, WH, WW)
-        other = side(window, key, height, width, down, right, WH, WW)
-        scores = tl.where(own[:, None] == other[None, :], scores, scores - 100.0)
+    """Writes a tile to the rows of its tokens, and to rows of `spares` what belongs to places that padding adds."""
+    if FILLED:
+        channel = tl.arange(0, BLOCK_D)
+        row = tl.where(missing, spares + number * spare_stride, base + at * stride)
+        held = (there | missing)[:, None]
+        mask = held & (channel < D)[None, :] if BLOCK_D > D else held
+        tl.store(row[:, None] + channel[None, :], tile.to(base.dtype.element_ty), mask=mask)
+    else:
+        put(base, tile, at, there, stride, D, BLOCK_D)
+
+
+@triton.jit
+def scored(q, k, scale, COSINE: tl.constexpr):
+    """Scores of queries and keys in fp32, without their bias: with COSINE the cosine of each two times the scale."""
+    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+    if COSINE:  # of the rows as they are, because directions in half precision are off by more
+        scores *= inverse_length(q)[:, None] * inverse_length(k)[None, :]
     return scores
 
 
 @triton.jit
-def factors(q, k, scale, COSINE: tl.constexpr):
-    """What products of rows are multiplied by. With COSINE the scale over the length of each, in fp32.
-
-    A row of zeros has no direction: its cosines, and its gradients, are 0.
-    """
-    q_factor, k_factor = scale, scale
-    if COSINE:
-        q_factor, k_factor = _inverse_length(q) * scale, _inverse_length(k)
-    return q_factor, k_factor
-
-
-@triton.jit
-def _inverse_length(tile):
+def inverse_length(tile):
+    """Of each row, one over its length. A row of zeros has no direction: its cosines, and its gradients, are 0."""
     wide = tile.to(tl.float32)
     length = tl.sqrt(tl.sum(wide * wide, 1))
     return tl.where(length > 1e-12, 1.0 / tl.maximum(length, 1e-12), 0.0)
 
 
 @triton.jit
-def scaled(products, q_factor, k_factor, COSINE: tl.constexpr):
-    """Products of queries and keys, or their gradients, times the factors."""
-    if COSINE:
-        products = products * q_factor[:, None] * k_factor[None, :]
-    else:
-        products *= q_factor
-    return products
+def directed(tile):
+    """The directions of rows, in their dtype."""
+    return (tile.to(tl.float32) * inverse_length(tile)[:, None]).to(tile.dtype)
 
 
 @triton.jit
-def across(grad, tile, along, factor):
-    """The part of a gradient that turns a row and does not make it longer. `along` is its product with the row."""
-    return grad - tile.to(tl.float32) * (along * factor * factor)[:, None]
+def across(grad, direction, along, inverse):
+    """The gradient of rows from that of their directions, whose product with them is `along`: what turns them."""
+    return (grad - direction.to(tl.float32) * along[:, None]) * inverse[:, None]

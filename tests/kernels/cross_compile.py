@@ -1,9 +1,9 @@
-"""Compiles the kernels of window attention for a GPU that is not there, and prints as JSON what became of each.
+"""Compiles the kernels of window attention for a GPU that is not there, and prints a line of JSON for each variant.
 
-    python tests/kernels/cross_compile.py 90 '{"window": [7, 7], "shifted": true, "head_dim": 32, "cosine": false}'
+    python tests/kernels/cross_compile.py 90 7,8,12,16 [HEAD_DIM]
 
-Registers a thread, bytes of spills, bytes of shared memory, and whether matrix instructions are in it. By itself,
-because a process whose Triton interprets cannot compile.
+Registers a thread, bytes of spills, bytes of shared memory, and which matrix instructions are in it. By itself, because
+a process whose Triton interprets cannot compile.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -20,30 +21,34 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from metablocks.kernels import window_backward, window_forward, window_launch
-from metablocks.kernels.window_layout import WHOLE, Windows
+from metablocks.kernels import window_backward, window_backward_tiles, window_forward, window_launch
+from metablocks.kernels.window_layout import Windows
 
-POINTERS = {"qkv", "fill", "out", "grad", "grad_qkv"}  # to tensors of the dtype; the others are fp32
+POINTERS = {"qkv", "fill", "out", "grad", "grad_qkv", "grad_spare"}  # to tensors of the dtype; the others are fp32
 NUMBERS = {"total", "heads", "height", "width", "down", "right", "spares", "walkers"}
 TOLD = re.compile(r"Function (\w+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
 
 def main() -> None:
-    target, case = GPUTarget("cuda", int(sys.argv[1]), 32), json.loads(sys.argv[2])
-    window = tuple(case["window"])
-    windows = Windows(3, (56, 56), window, (3, 3) if case["shifted"] else (0, 0), window)
-    table = torch.empty(0) if case["cosine"] else None
-    fixed = window_launch._fixed(windows, 3 * case["head_dim"], None, table)
-    rows, columns = window_launch.tiles(windows)
-    ahead, back = (window_launch.options(columns, target.arch, backward) for backward in (False, True))
-    tile = {"BLOCK_M": rows, "BLOCK_N": columns}
-    whole = windows.length <= WHOLE
-    found = {"forward": compiled(window_forward.forward, target, fixed | tile, ahead)}
-    found["queries"] = compiled(window_backward.queries, target, fixed | tile | {"WHOLE": whole}, back)
-    if not whole:
-        turned = {"BLOCK_M": columns, "BLOCK_N": rows, "SUMS": -(-windows.length // rows) * rows}
-        found["keys"] = compiled(window_backward.keys, target, fixed | turned, back)
-    print(json.dumps(found))
+    target = GPUTarget("cuda", int(sys.argv[1]), 32)
+    head_dim = int(sys.argv[3]) if len(sys.argv) > 3 else 32
+    for side in map(int, sys.argv[2].split(",")):
+        for shifted, padded, cosine in product((False, True), repeat=3):
+            windows = Windows(3, (57, 57), (side, side), (3, 3) if shifted else (0, 0), (side, side))
+            given = torch.empty(0)
+            fixed = window_launch._fixed(windows, 3 * head_dim, given if padded else None, given if cosine else None)
+            case = {"side": side, "shifted": shifted, "padded": padded, "cosine": cosine}
+            for name, kernel in kernels_of(windows).items():
+                options = window_launch.options(name, fixed, target.arch)
+                print(json.dumps({"kernel": name} | case | compiled(kernel, target, fixed, options)), flush=True)
+
+
+def kernels_of(windows: Windows) -> dict:
+    """Those of a forward and a backward pass that compute attention."""
+    if windows.tiles == 1:
+        return {"forward": window_forward.forward, "whole": window_backward.whole}
+    backward = {name: getattr(window_backward_tiles, name) for name in ("queries", "keys", "pairs")}
+    return {"forward": window_forward.forward} | backward
 
 
 def compiled(kernel, target: GPUTarget, fixed: dict, options: dict) -> dict:
@@ -64,7 +69,7 @@ def compiled(kernel, target: GPUTarget, fixed: dict, options: dict) -> dict:
         "registers": int(registers),
         "spills": int(stack) + int(local),
         "shared": made.metadata.shared,
-        "matrix": bool(re.search(r"wgmma|mma\.sync", made.asm["ptx"])),
+        "matrix": sorted(set(re.findall(r"wgmma(?=\.mma_async)|mma(?=\.sync)", made.asm["ptx"]))),
     }
 
 
@@ -73,7 +78,7 @@ def kind(name: str) -> str:
         return "i32"
     if name == "scale":
         return "fp32"
-    return "*bf16" if name in POINTERS | {"table"} else "*fp32"
+    return "*bf16" if name in POINTERS | {"bias"} else "*fp32"
 
 
 if __name__ == "__main__":

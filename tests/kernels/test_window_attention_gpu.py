@@ -12,6 +12,11 @@ pytestmark = pytest.mark.gpu
 LIMITS = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
+@pytest.fixture(autouse=True)
+def _kernels_run_untried(monkeypatch):
+    monkeypatch.setenv("METABLOCKS_TRIAL", "off")
+
+
 @pytest.mark.parametrize("dtype", LIMITS, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_its_twin(name: str, dtype: torch.dtype) -> None:
