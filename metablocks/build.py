@@ -116,6 +116,11 @@ def use_kernels(model: nn.Module, kernels: Kernels) -> None:
             module.fused = kernels == "fused"
 
 
+def fused(model: nn.Module) -> bool:
+    """Whether the mixers of a network take fused kernels where there are any."""
+    return any(isinstance(module, Mixer) and module.fused for module in model.modules())
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device, or the machine, has no more memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

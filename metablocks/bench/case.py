@@ -8,6 +8,7 @@ from typing import Any
 
 from metablocks.bench.subject import Subject
 
+KERNELS = ("fused", "reference")
 MODES = ("infer", "train", "pretrain")
 COMPILES = ("none", "block", "model")
 DTYPES = ("float32", "bfloat16", "float16", "float64", "amp_bfloat16", "amp_float16")
@@ -19,7 +20,8 @@ class Case:
     """`seconds` of timed rounds in each of `processes` workers, and as many for latency; each may take `limit_s`.
 
     `checkpoint`: activation checkpointing of every block, or the share of activations that compiled graphs keep for
-    the backward pass. `modules` are imported by the worker before the subject.
+    the backward pass. `kernels`: the path of a spec, see `metablocks.kernels`; None for networks of someone else.
+    `modules` are imported by the worker before the subject.
     """
 
     subject: Subject
@@ -30,6 +32,7 @@ class Case:
     compile: str = "none"
     channels_last: bool = False
     checkpoint: bool | float = False
+    kernels: str | None = None
     seconds: float = 3.0
     processes: int = 3
     limit_s: float = 900.0

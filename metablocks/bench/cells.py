@@ -25,8 +25,10 @@ def cases(subjects: Sequence[Subject], conditions: Conditions) -> list[Case]:
     if wrong:
         raise InputError(*wrong)
     from metablocks.build import device_of  # torch, only for what reads so far
+    from metablocks.kernels.choice import chosen
 
-    device_of(conditions.device)
+    device = device_of(conditions.device)
+    kernels = conditions.kernels or chosen(device)
     made = (
         Case(
             subject,
@@ -41,6 +43,7 @@ def cases(subjects: Sequence[Subject], conditions: Conditions) -> list[Case]:
             processes=conditions.processes,
             limit_s=conditions.limit_s,
             modules=conditions.modules,
+            kernels=kernels if subject.kind == "spec" else None,
         )
         for subject in subjects
         for mode in conditions.modes
@@ -59,7 +62,7 @@ def pairs(cases: Sequence[Case]) -> list[tuple[Case, ...]]:
     """
     groups: dict[Hashable, list[Case]] = {}
     for case in dict.fromkeys(cases):
-        shared = replace(case, subject=NOBODY, compile="none")
+        shared = replace(case, subject=NOBODY, compile="none", kernels=None)
         groups.setdefault((case.subject.image, shared), []).append(case)
     return [pair for group in groups.values() for pair in _paired(group)]
 

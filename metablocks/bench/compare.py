@@ -162,7 +162,19 @@ def _row_data(row: Row) -> dict[str, Any]:
 
 
 def _named(record: Record) -> dict[str, Any]:
-    keys = ("name", "subject", "kind", "mode", "batch", "dtype", "device", "compile", "channels_last", "checkpoint")
+    keys = (
+        "name",
+        "subject",
+        "kind",
+        "mode",
+        "batch",
+        "dtype",
+        "device",
+        "compile",
+        "channels_last",
+        "checkpoint",
+        "kernels",
+    )
     size = _image(record)
     return {key: getattr(record, key) for key in keys} | ({"image": list(size)} if size else {})
 

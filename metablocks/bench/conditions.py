@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from metablocks.bench.case import COMPILES, DTYPES, MODES, Case
+from metablocks.bench.case import COMPILES, DTYPES, KERNELS, MODES, Case
 from metablocks.core.errors import Fault, InputError
 from metablocks.core.text import did_you_mean, listed, printable, side
 
@@ -18,7 +18,10 @@ MOST_PIXELS = 1 << 20
 
 @dataclass(frozen=True)
 class Conditions:
-    """The choices of one run: a case for each combination. `images` (H, W) in pixels; none: each subject's own."""
+    """The choices of one run: a case for each combination. `images` (H, W) in pixels; none: each subject's own.
+
+    `kernels`: None lets the device choose.
+    """
 
     modes: tuple[str, ...] = (Case.mode,)
     batches: tuple[int, ...] = (Case.batch,)
@@ -32,6 +35,7 @@ class Conditions:
     processes: int = Case.processes
     limit_s: float = Case.limit_s
     modules: tuple[str, ...] = Case.modules
+    kernels: str | None = Case.kernels
 
 
 def faults(conditions: Conditions) -> Iterator[Fault]:
@@ -39,6 +43,8 @@ def faults(conditions: Conditions) -> Iterator[Fault]:
     yield from _unknown("mode", conditions.modes, MODES)
     yield from _unknown("dtype", conditions.dtypes, DTYPES)
     yield from _unknown("way to compile", conditions.compiles, COMPILES)
+    if conditions.kernels is not None:
+        yield from _unknown("path of kernels", (conditions.kernels,), KERNELS)
     if not conditions.batches:
         yield Fault("no batch given", help="give one number of images, or several")
     for batch in dict.fromkeys(conditions.batches):

@@ -115,7 +115,8 @@ def _spec(case: Case) -> Subject:
     if plan.decoder:
         units = plan.decoder.mask.units
         shapes.append(Shape((units[0] * units[1],), exact=True))
-    return Subject(build(plan, device=case.device, dtype=case.weights_dtype), tuple(shapes), plan)
+    kernels: Any = case.kernels
+    return Subject(build(plan, device=case.device, dtype=case.weights_dtype, kernels=kernels), tuple(shapes), plan)
 
 
 def _timm(case: Case) -> Subject:

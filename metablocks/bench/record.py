@@ -122,6 +122,8 @@ class Record:
     verdict: str | None = None
     channels_last: bool = False
     checkpoint: bool | float = False
+    kernels: str | None = None
+    """The path of a spec: fused or reference. Records from before there were two have none."""
     edits: tuple[str, ...] = ()
     spec: dict[str, Any] | None = None
     image: tuple[int, int] | None = None
@@ -154,7 +156,7 @@ def cell(record: Record) -> Cell:
     """What was asked for: two records of one cell are two measurements of the same thing."""
     return (
         *(record.subject, record.kind, record.digest, record.mode, record.batch, record.dtype, record.device),
-        *(record.compile, record.channels_last, record.checkpoint),
+        *(record.compile, record.channels_last, record.checkpoint, record.kernels or "reference"),
     )
 
 
@@ -178,6 +180,7 @@ def bare(case: Case, time: str) -> Record:
         compile=case.compile,
         channels_last=case.channels_last,
         checkpoint=case.checkpoint,
+        kernels=case.kernels,
         seconds=case.seconds,
         failure="error",
         reason="not measured",

@@ -73,6 +73,7 @@ VARYING = (
     Column("", "image", lambda record: "" if record.image is None else side(record.image)),
     Column("", "dtype", lambda record: record.dtype, left=True),
     Column("", "device", lambda record: record.device, left=True),
+    Column("", "kernels", lambda record: record.kernels or "", left=True),
 )
 ALWAYS = (
     Column("", "compile", lambda record: record.compile, left=True),

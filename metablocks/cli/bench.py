@@ -36,6 +36,7 @@ Image = Annotated[str | None, typer.Option("--image", metavar="N", help="image s
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, amp_bfloat16, ...; with commas")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1")]
 How = Annotated[str | None, typer.Option("--compile", help="none, block, model: one, or several with commas")]
+Kernels = Annotated[str | None, typer.Option("--kernels", help="of specs: fused, reference; default: the device's")]
 ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="images (and weights) in channels-last layout")]
 Checkpoint = Annotated[
     str | None, typer.Option("--checkpoint", metavar="block|SHARE", help="keep block inputs, or 0.5 of the activations")
@@ -64,6 +65,7 @@ def bench(  # noqa: PLR0913
     dtype: Dtype = None,
     device: Device = "cpu",
     how: How = None,
+    kernels: Kernels = None,
     channels_last: ChannelsLast = False,
     checkpoint: Checkpoint = None,
     seconds: Seconds = None,
@@ -88,7 +90,7 @@ def bench(  # noqa: PLR0913
         _self_check(device, as_json)
         return
     kept = checkpointing(checkpoint)
-    given = Given(mode, batch, image, dtype, how, seconds, processes, limit, memory, tuple(modules))
+    given = Given(mode, batch, image, dtype, how, seconds, processes, limit, memory, tuple(modules), kernels)
     if traffic:
         print_traffic(list(count_traffic(subjects or (), given, kept, sets, folders)), as_json, per_block)
         return

@@ -34,6 +34,10 @@ How = Annotated[
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps")]
 Autotune = Annotated[bool, typer.Option("--autotune", help="time every kernel in several ways while compiling")]
 CudaGraph = Annotated[bool, typer.Option("--cuda-graph", help="launch the forward pass at once: for small batches")]
+Kernels = Annotated[
+    Literal["fused", "reference"] | None,
+    typer.Option("--kernels", help="fused: ours; reference: what torch has; default: the device's"),
+]
 Picture = Annotated[
     Path | None, typer.Option("--image", metavar="PICTURE", help="name what is in a picture (needs Pillow)")
 ]
@@ -53,6 +57,7 @@ def build(  # noqa: PLR0913  (each is an option of the command)
     how: How = "block",
     autotune: Autotune = False,
     cuda_graph: CudaGraph = False,
+    kernels: Kernels = None,
     image: Picture = None,
     save: Save = None,
     folders: Folders = [],  # noqa: B006
@@ -60,7 +65,7 @@ def build(  # noqa: PLR0913  (each is an option of the command)
 ) -> None:
     """Build a network, run one forward pass, and print its stages with what they cost."""
     from metablocks import api
-    from metablocks.build import out_of_memory
+    from metablocks.build import fused, out_of_memory
     from metablocks.compiler import from_cache
     from metablocks.weights.save import check_target
 
@@ -78,6 +83,7 @@ def build(  # noqa: PLR0913  (each is an option of the command)
                 device=device,
                 dtype=dtype,
                 compile=how,
+                kernels=kernels,
                 autotune=autotune,
                 cuda_graph=cuda_graph,
             )
@@ -89,14 +95,15 @@ def build(  # noqa: PLR0913  (each is an option of the command)
         if not out_of_memory(error):
             raise
         raise MetablocksError(Fault("out of memory", help="use a smaller network, image or dtype")) from error
+    path = "fused" if fused(model) else "reference"
     guesses = [] if picture is None else _guesses(model, picture)
     if save:
         api.save(model, save)
     if as_json:
         times |= {"compile_cache": cache} if cache else {}
-        print_json(_data(model.plan, times) | _extras(save, guesses, model))
+        print_json(_data(model.plan, times) | {"kernels": path} | _extras(save, guesses, model))
         return
-    _print(model.plan, _spent(times, cache), f"{device}, {dtype}, compile {how}")
+    _print(model.plan, _spent(times, cache), f"{device}, {dtype}, compile {how}, {path} kernels")
     for guess in guesses:
         print(f"{100 * guess.probability:5.1f} %  {guess.name} ({guess.index})")
     if save:

@@ -34,6 +34,7 @@ class Given:
     limit: float | None = None
     memory: float | None = None
     modules: tuple[str, ...] = ()
+    kernels: str | None = None
 
 
 def planned_pairs(
@@ -71,6 +72,7 @@ def conditions_over(base: Conditions, given: Given, switches: dict[str, Any]) ->
         "seconds": given.seconds,
         "processes": given.processes,
         "limit_s": given.limit,
+        "kernels": given.kernels,
     }
     chosen: dict[str, Any] = {key: value for key, value in lists.items() if value is not None}
     return replace(base, **chosen, **{key: value for key, value in switches.items() if value})

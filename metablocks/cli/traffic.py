@@ -52,7 +52,7 @@ def planned_cases(
     if given.batch is not None:
         wrong = f"--traffic counts at a batch of {BATCH}, and the numbers are for one image"
         raise InputError(Fault(wrong, help="leave out --batch"))
-    base = Conditions(modes=MODES, batches=(BATCH,), dtypes=("bfloat16",), compiles=("block",))
+    base = Conditions(modes=MODES, batches=(BATCH,), dtypes=("bfloat16",), compiles=("block",), kernels="fused")
     conditions = conditions_over(base, given, {"checkpoint": checkpoint})
     mixed = [dtype for dtype in conditions.dtypes if dtype.startswith("amp_")]
     if mixed:
@@ -165,6 +165,7 @@ def _data(one: Traffic) -> dict[str, Any]:
         "subject": case.subject.name,
         "mode": case.mode,
         "compile": case.compile,
+        "kernels": case.kernels,
         "dtype": case.dtype,
     }
     own |= {"image": case.subject.image, "checkpoint": case.checkpoint, "failed": one.failed}

@@ -17,7 +17,7 @@ TIMM = ("model", *INFER, *TRAIN, "param_count")
 """Step times in ms, activations in millions, parameters in millions, the width of the image in pixels."""
 
 TEXTS = ("status", "failure", "reason", "verdict", "warnings", "time", "name", "subject", "kind", "digest", "mode",
-         "dtype", "device", "device_name", "torch", "compile", "run", "pair", "role", "edits", "unknown_ops",
+         "dtype", "device", "device_name", "torch", "compile", "kernels", "run", "pair", "role", "edits", "unknown_ops",
          "peak_memory_method")  # fmt: skip
 COUNTS = ("params", "macs", "flops", "activations", "image_height", "image_width", "batch", "processes", "rounds")
 MEASURED = (

@@ -199,6 +199,8 @@ CONDITIONS = (
     _text("checkpoint", "activation checkpointing: of every block, or the share of activations that is kept",
           lambda record: "" if not record.checkpoint else "checkpointed" if record.checkpoint is True
           else f"{units.percent(record.checkpoint)} of activations kept"),
+    _text("kernels", "fused, ours where there are any, or reference, what torch has",
+          lambda record: record.kernels or ""),
 )  # fmt: skip
 
 FIGURES = (

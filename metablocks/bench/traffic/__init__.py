@@ -67,7 +67,7 @@ def _spec(case: Case) -> Traffic:
     model = skeleton(plan).to(dtype)
     cuda = torch.device("cuda")
     lay_out(model, cuda)
-    use_kernels(model, "fused")
+    use_kernels(model, case.kernels or "fused")  # type: ignore[arg-type]
     choices = Choices(checkpoint=case.checkpoint, device=cuda)
     stem, stages = plan.encoder.stem, plan.stages
     inputs = [torch.empty(BATCH, stem.channels, *stem.image, dtype=dtype, device="meta")]
