@@ -42,7 +42,7 @@ def test_conditions_have_the_defaults_of_a_case() -> None:
     assert (conditions.modes, conditions.batches, conditions.dtypes) == ((case.mode,), (case.batch,), (case.dtype,))
     assert conditions.compiles == (case.compile,)
     shared = asdict(conditions).keys() & asdict(case).keys()
-    assert len(shared) == 7
+    assert len(shared) == 8
     assert all(getattr(case, key) == getattr(conditions, key) for key in shared)
 
 
@@ -235,7 +235,7 @@ def test_pairs_hold_every_case_and_only_like_ones_together(
         assert len(set(pair)) == len(pair) <= 2
         if len(pair) == 2:
             base, other = pair
-            assert replace(base, subject=other.subject, compile=other.compile) == other
+            assert replace(base, subject=other.subject, compile=other.compile, kernels=other.kernels) == other
             assert base.subject.image == other.subject.image
             if base.subject != other.subject and base.compile != other.compile:
                 # one of the two has no blocks, and its whole stands for them

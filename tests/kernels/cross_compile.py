@@ -1,6 +1,6 @@
 """Compiles the kernels of window attention for a GPU that is not there, and prints a line of JSON for each variant.
 
-    python tests/kernels/cross_compile.py 90 7,8,12,16 [HEAD_DIM]
+    python tests/kernels/cross_compile.py 90 7,8,12,16 [HEAD_DIM] [shifted]
 
 Registers a thread, bytes of spills, bytes of shared memory, and which matrix instructions are in it. By itself, because
 a process whose Triton interprets cannot compile.
@@ -29,11 +29,14 @@ NUMBERS = {"total", "heads", "height", "width", "down", "right", "spares", "walk
 TOLD = re.compile(r"Function (\w+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
 
+BOTH = ((False, True), (False, True))
+
+
 def main() -> None:
     target = GPUTarget("cuda", int(sys.argv[1]), 32)
     head_dim = int(sys.argv[3]) if len(sys.argv) > 3 else 32
     for side in map(int, sys.argv[2].split(",")):
-        for shifted, padded, cosine in product((False, True), repeat=3):
+        for shifted, padded, cosine in product((True,) if "shifted" in sys.argv else (False, True), *BOTH):
             windows = Windows(3, (57, 57), (side, side), (3, 3) if shifted else (0, 0), (side, side))
             given = torch.empty(0)
             fixed = window_launch._fixed(windows, 3 * head_dim, given if padded else None, given if cosine else None)
