@@ -36,8 +36,8 @@ def peaks(device: str, dtypes: Sequence[str]) -> dict[str, float]:
     """
     found = {}
     for dtype in dict.fromkeys(name.removeprefix("amp_") for name in dtypes):
-        # both: they come from different libraries, of which one may know more of the device, or use TF32
-        reached = [_best(kind, device, dtype_of(dtype)) for kind in (_matrices, _convolution)]
+        # all: they come from different libraries, of which one may know more of the device, or use TF32
+        reached = [_best(kind, device, dtype_of(dtype)) for kind in (_matrices, _layer, _convolution)]
         if any(reached):
             found[f"peak_flops_per_s_{dtype}"] = max(one for one in reached if one)
     copied = _copy(device)
@@ -48,7 +48,7 @@ def peaks(device: str, dtypes: Sequence[str]) -> dict[str, float]:
 def _best(kind: Callable[[str, torch.dtype, int], Product], device: str, dtype: torch.dtype) -> float | None:
     """FLOP/s of the best round over sizes that the device does in time; None where it has no such product."""
     best = None
-    for index in range(len(_of(SIDES if kind is _matrices else BATCHES, device))):
+    for index in range(len(_of(BATCHES if kind is _convolution else SIDES, device))):
         try:
             flops, call = kind(device, dtype, index)
             spent = _fastest(device, call)
@@ -68,6 +68,17 @@ def _matrices(device: str, dtype: torch.dtype, index: int) -> Product:
     first, second = _normal((side, side), device, dtype), _normal((side, side), device, dtype)
     result = torch.empty_like(first)
     return 2 * side**3, lambda: torch.mm(first, second, out=result)
+
+
+def _layer(device: str, dtype: torch.dtype, index: int) -> Product:
+    """The same by oneDNN, which the products of a compiled network may go to; on a CPU alone."""
+    side = _of(SIDES, device)[index]
+    first, second = _normal((side, side), device, dtype), _normal((side, side), device, dtype)
+    # one that is not there raises another error
+    by_onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if by_onednn is None or device.startswith("cuda"):
+        raise RuntimeError("no oneDNN")
+    return 2 * side**3, lambda: by_onednn(first, second, None, "none", [], "")
 
 
 def _convolution(device: str, dtype: torch.dtype, index: int) -> Product:

@@ -31,13 +31,21 @@ def test_a_dtype_that_the_device_does_not_multiply_is_absent(monkeypatch: pytest
 
     monkeypatch.setattr(torch, "mm", refused)
     monkeypatch.setattr(torch, "conv2d", refused)
+    monkeypatch.setattr(module, "_layer", refused)
     assert set(peaks("cpu", ["float32"])) == {"peak_copy_bytes_per_s"}
 
 
 def test_the_better_of_products_and_convolutions_is_the_roof(monkeypatch: pytest.MonkeyPatch) -> None:
-    reached = {module._matrices: 2e9, module._convolution: 3e9}
+    reached = {module._matrices: 2e9, module._convolution: 3e9, module._layer: None}
     monkeypatch.setattr(module, "_best", lambda kind, *_: reached[kind])
     assert peaks("cpu", ["float32"])["peak_flops_per_s_float32"] == 3e9
+
+
+def test_a_layer_by_onednn_counts_where_torch_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        assert module._best(module._layer, "cpu", torch.float32) > 1e6
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert module._best(module._layer, "cpu", torch.float32) is None
 
 
 @pytest.mark.parametrize("kind", [module._matrices, module._convolution])
