@@ -158,12 +158,12 @@ def test_a_network_compiled_with_it_trains_as_without(monkeypatch):
     compiled.load_state_dict(eager.state_dict())
     images = torch.randn(2, 3, 32, 32)
     # a graph from a cache has been through the pass before
-    monkeypatch.setattr(torch._inductor.config, "fx_graph_cache", False)
-    monkeypatch.setattr(torch._functorch.config, "enable_autograd_cache", False)
-    found = [F.mse_loss(model(images), torch.zeros(2, 10)) for model in (eager, compiled)]
-    torch.testing.assert_close(found[1], found[0], atol=1e-6, rtol=1e-5)
-    for loss in found:
-        loss.backward()
+    functorch, inductor = torch._functorch.config, torch._inductor.config
+    with functorch.patch(enable_autograd_cache=False), inductor.patch(fx_graph_cache=False):
+        found = [F.mse_loss(model(images), torch.zeros(2, 10)) for model in (eager, compiled)]
+        torch.testing.assert_close(found[1], found[0], atol=1e-6, rtol=1e-5)
+        for loss in found:
+            loss.backward()
     gradients = [[parameter.grad for parameter in model.parameters()] for model in (eager, compiled)]
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-4)
     assert run
