@@ -23,7 +23,6 @@ from metablocks.kernels.window_tiles import (
     put_filled,
     rows,
     scored,
-    spare,
     standing,
 )
 
@@ -50,10 +49,8 @@ def whole(
         kind = kind_of(window, height, width, WH, WW, KINDS)
         at, there, missing = standing(window, slot, height, width, down, right, WH, WW)
         base, row = qkv + image * height * width * 3 * channels + head * D, fill + channels + head * D
-        made, spared, number = grad_qkv + image * height * width * 3 * channels + head * D, grad_spare, at
-        if FILLED:
-            number = spare(window, slot, height, width, WH, WW)
-            spared += image * spares * 2 * channels + head * D
+        made = grad_qkv + image * height * width * 3 * channels + head * D
+        spared = grad_spare + image * spares * 2 * channels + head * D
         q = rows(base, at, there, 3 * channels, D, BLOCK_D)
         k = filled(base + channels, row, at, there, missing, 3 * channels, D, BLOCK_D, FILLED)
         scores = scored(q, k, scale, COSINE) + biased(bias, head, kind, slot, slot, PLACES, KINDS)
@@ -62,8 +59,8 @@ def whole(
         g = rows(grad + image * height * width * channels + head * D, at, there, channels, D, BLOCK_D).to(q.dtype)
         grad_v = tl.dot(tl.trans(weights), g, input_precision="ieee")
         put_filled(
-            made + 2 * channels, spared + channels, grad_v, at, number, there, missing,
-            3 * channels, 2 * channels, D, BLOCK_D, FILLED,
+            made + 2 * channels, spared + channels, grad_v, at, there, missing,
+            3 * channels, 2 * channels, window, slot, height, width, WH, WW, D, BLOCK_D, FILLED,
         )  # fmt: skip
         v = filled(base + 2 * channels, row + channels, at, there, missing, 3 * channels, D, BLOCK_D, FILLED)
         grad_weights = tl.dot(g, tl.trans(v), input_precision="ieee")
@@ -85,8 +82,8 @@ def whole(
         if COSINE:
             grad_k = across(grad_k, k, tl.sum(grad_k * k.to(tl.float32), 1), k_inverse)
         put_filled(
-            made + channels, spared, grad_k, at, number, there, missing,
-            3 * channels, 2 * channels, D, BLOCK_D, FILLED,
+            made + channels, spared, grad_k, at, there, missing,
+            3 * channels, 2 * channels, window, slot, height, width, WH, WW, D, BLOCK_D, FILLED,
         )  # fmt: skip
     at = grad_bias + (walker * heads + head) * (PLACES * PLACES)
     tl.store(at + slot[:, None] * PLACES + slot[None, :], share)

@@ -23,7 +23,6 @@ from metablocks.kernels.window_tiles import (
     put_filled,
     rows,
     scored,
-    spare,
     standing,
 )
 
@@ -141,19 +140,16 @@ def keys(
         if COSINE:
             inverse, k = inverse_length(k), directed(k)
             grad_k = across(grad_k, k, tl.sum(grad_k * k.to(tl.float32), 1), inverse)
-        made, spared = grad_qkv + image * height * width * 3 * channels + head * D, grad_spare
+        made = grad_qkv + image * height * width * 3 * channels + head * D
+        spared = grad_spare + image * spares * 2 * channels + head * D
         at, there, missing = standing(window, key, height, width, down, right, WH, WW)
-        number = at
-        if FILLED:
-            number = spare(window, key, height, width, WH, WW)
-            spared += image * spares * 2 * channels + head * D
         put_filled(
-            made + channels, spared, grad_k, at, number, there, missing,
-            3 * channels, 2 * channels, D, BLOCK_D, FILLED,
+            made + channels, spared, grad_k, at, there, missing,
+            3 * channels, 2 * channels, window, key, height, width, WH, WW, D, BLOCK_D, FILLED,
         )  # fmt: skip
         put_filled(
-            made + 2 * channels, spared + channels, grad_v, at, number, there, missing,
-            3 * channels, 2 * channels, D, BLOCK_D, FILLED,
+            made + 2 * channels, spared + channels, grad_v, at, there, missing,
+            3 * channels, 2 * channels, window, key, height, width, WH, WW, D, BLOCK_D, FILLED,
         )  # fmt: skip
 
 

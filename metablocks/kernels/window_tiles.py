@@ -100,12 +100,13 @@ def put(base, tile, tokens, there, stride, D: tl.constexpr, BLOCK_D: tl.constexp
 
 @triton.jit
 def put_filled(
-    base, spares, tile, at, number, there, missing, stride, spare_stride,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, FILLED: tl.constexpr,
+    base, spares, tile, at, there, missing, stride, spare_stride, window, slot, height, width,
+    WH: tl.constexpr, WW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, FILLED: tl.constexpr,
 ):  # fmt: skip
     """Writes a tile to the rows of its tokens, and to rows of `spares` what belongs to places that padding adds."""
     if FILLED:
         channel = tl.arange(0, BLOCK_D)
+        number = spare(window, slot, height, width, WH, WW)
         row = tl.where(missing, spares + number * spare_stride, base + at * stride)
         held = (there | missing)[:, None]
         mask = held & (channel < D)[None, :] if BLOCK_D > D else held
