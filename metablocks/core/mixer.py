@@ -6,6 +6,7 @@ Letters: B batch, N tokens, C width.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import gcd, isqrt
 from typing import Any, ClassVar
 
@@ -52,6 +53,27 @@ class MixerSettings(Choice, kind="mixer"):
         raise NotImplementedError
 
 
+Statistics = tuple[Tensor, Tensor]
+"""Mean of each image and one over its deviation, (B) each, in fp32 at least."""
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a branch is around its mixer, skip x + kept scale mixer(norm(x)), for a norm of one mean and one deviation an
+    image. What is not there is 1."""
+
+    weight: Tensor
+    """(C) of the norm, before its bias."""
+    bias: Tensor | None
+    eps: float
+    scale: Tensor | None
+    """(C) LayerScale."""
+    skip: Tensor | None
+    """(C) res-scale."""
+    kept: Tensor | None
+    """(B) drop path: 0 for an image that skips the branch."""
+
+
 class Mixer(nn.Module):
     """A token mixer. `settings` is set by the finder in `metablocks.mixers`."""
 
@@ -65,6 +87,9 @@ class Mixer(nn.Module):
     """Of the activations of a compiled block, what its backward pass keeps on a GPU: less where some are cheap to make
     again."""
 
+    takes_branch: ClassVar[bool] = False
+    """Whether, where it is fused, `branch` does all of a branch."""
+
     def __init__(self, sizes: Any) -> None:
         super().__init__()
         self.sizes = sizes
@@ -74,6 +99,11 @@ class Mixer(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Tokens (B, N, C) on `grid` to tokens of the same shape."""
+        raise NotImplementedError
+
+    def branch(self, x: Tensor, grid: Grid, around: Around) -> tuple[Tensor, Statistics]:
+        """The branch with this mixer, tokens (B, N, C) both ways, and the statistics of what comes out, for the next
+        norm: where it `takes_branch`."""
         raise NotImplementedError
 
 

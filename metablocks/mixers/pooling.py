@@ -13,8 +13,9 @@ from pydantic import Field
 from torch import Tensor
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import GridMisfit, Mixer, MixerSettings
+from metablocks.core.mixer import Around, GridMisfit, Mixer, MixerSettings, Statistics
 from metablocks.core.settings import OddSize
+from metablocks.kernels.pool_residual import pool_residual
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Settings(MixerSettings):
 
 
 class Pooling(Mixer):
+    takes_branch = True
     sizes: Sizes
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
@@ -45,3 +47,6 @@ class Pooling(Mixer):
         window = self.sizes.window
         pooled = F.avg_pool2d(image, window, stride=1, padding=window // 2, count_include_pad=False)
         return pooled.permute(0, 2, 3, 1).flatten(1, 2) - x
+
+    def branch(self, x: Tensor, grid: Grid, around: Around) -> tuple[Tensor, Statistics]:
+        return pool_residual(x, around, (grid.height, grid.width), self.sizes.window)

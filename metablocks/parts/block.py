@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Mixer
-from metablocks.parts.norm import Norm
+from metablocks.core.mixer import Around, Mixer, Statistics
+from metablocks.parts.norm import Norm, TokenGroupNorm
 
 Order = Literal["pre", "post"]
 
@@ -57,14 +57,31 @@ class Branch(nn.Module):
             if scale is not None and value is not None:
                 nn.init.constant_(scale, value)
 
-    def forward(self, x: Tensor, *grid: Grid) -> Tensor:
-        y = self.op(self.norm(x), *grid) if self.pre else self.norm(self.op(x, *grid))
+    def forward(self, x: Tensor, *grid: Grid, known: Statistics | None = None) -> Tensor:
+        """`known` statistics of x, where there are, spare the norm a look at it."""
+        if known is not None:
+            y = self.op.normed(x, self.norm, known)
+        else:
+            y = self.op(self.norm(x), *grid) if self.pre else self.norm(self.op(x, *grid))
         y = self.dropout(y)
         if self.layer_scale is not None:
             y = y * self.layer_scale
         if self.drops_path and self.training:
             y = drop_path(y, self.drop_rate)
         return y + (x if self.res_scale is None else x * self.res_scale)
+
+    def whole(self, x: Tensor, grid: Grid) -> tuple[Tensor, Statistics] | None:
+        """The same by a kernel of the mixer that takes in all of it, and the statistics of what comes out: None where
+        there is none."""
+        op, norm = self.op, self.norm
+        if not (isinstance(op, Mixer) and op.fused and op.takes_branch):
+            return None
+        if not (self.pre and isinstance(norm, TokenGroupNorm) and norm.groups == 1):
+            return None
+        if self.training and self.dropout.p:
+            return None
+        kept = kept_images(x, self.drop_rate) if self.drops_path and self.training else None
+        return op.branch(x, grid, Around(norm.weight, norm.bias, norm.eps, self.layer_scale, self.res_scale, kept))
 
 
 class Block(nn.Module):
@@ -77,8 +94,10 @@ class Block(nn.Module):
         self.mlp = mlp
 
     def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
-        x = self.mixer(x, grid or self.grid)
-        return x if self.mlp is None else self.mlp(x)
+        grid = grid or self.grid
+        # both branches have the same norm, so that what the first one knows of its result is for the second one
+        x, known = self.mixer.whole(x, grid) or (self.mixer(x, grid), None)
+        return x if self.mlp is None else self.mlp(x, known=known)
 
     @property
     def kept_share(self) -> float:
@@ -99,9 +118,13 @@ class Block(nn.Module):
 
 def drop_path(x: Tensor, rate: Tensor) -> Tensor:
     """Zeroes whole images of (B, N, C) with chance `rate` and scales the others to keep the mean."""
+    return x * kept_images(x, rate)[:, None, None].to(x.dtype)
+
+
+def kept_images(x: Tensor, rate: Tensor) -> Tensor:
+    """(B) 0 with chance `rate`, for the others what keeps the mean."""
     keep = 1 - rate.float()  # a small rate would be lost beside 1 in half precision
-    kept = torch.rand(x.shape[0], 1, 1, device=x.device) < keep
-    return x * (kept / keep).to(x.dtype)
+    return (torch.rand(x.shape[0], device=x.device) < keep) / keep
 
 
 def _scale(dim: int, value: float | None) -> nn.Parameter | None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from metablocks.core.mixer import Misfit, near, remainder
+from metablocks.core.mixer import Misfit, Statistics, near, remainder
 from metablocks.core.settings import Choice, Positive, Size
 
 
@@ -95,6 +95,12 @@ class TokenGroupNorm(nn.Module):
         # one group is a layer norm over N and C: free of copies
         normed = F.layer_norm(x, x.shape[1:], eps=self.eps)
         return normed * self.weight if self.bias is None else torch.addcmul(self.bias, normed, self.weight)
+
+    def by(self, x: Tensor, known: Statistics) -> Tensor:
+        """The same for one group, whose statistics are known."""
+        mean, inverse = (one[:, None, None] for one in known)
+        normed = (x - mean) * inverse * self.weight
+        return (normed if self.bias is None else normed + self.bias).to(x.dtype)
 
 
 class TokenBatchNorm(nn.Module):

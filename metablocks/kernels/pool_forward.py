@@ -1,0 +1,149 @@
+"""A pooling branch in Triton: norm, pooling, LayerScale and residual of a map in one kernel.
+
+A program has an image. It walks it once for mean and deviation, then back, from what it read last, for the stencil: of
+that walk, what is still in L2 is not read from memory again. Mean and bias of the norm cancel in pool(y) - y, so that
+the norm is one number an image beside its weight. While it writes, it gathers the statistics of what it writes, which
+the next norm would have to read it for. Floating-point operations: window^2 + 10 an element. Moved: the map read, the
+map written. Letters: B images, N = H W tokens, C width.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+TOKENS, CHANNELS = 64, 64  # of a tile; so many channels in half precision are a line of the cache
+
+
+def residual(  # noqa: PLR0913  (tensors that may not be there, one by one)
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    skip: Tensor | None,
+    kept: Tensor | None,
+    sizes: tuple[int, int, int],
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `pool_twin.residual`, of contiguous tensors."""
+    images, tokens, channels = x.shape
+    height, width, window = sizes
+    out = torch.empty_like(x, dtype=torch.promote_types(x.dtype, weight.dtype))
+    before, after = x.new_empty(2, 2, images, dtype=torch.float32).unbind(0)
+    given = [weight if one is None else one for one in (scale, skip, kept)]  # pointers that no kernel follows
+    if images:
+        forward[(images,)](
+            x, weight, *given, out, before, after, images, height, width, channels, eps,
+            **fixed(tokens, channels, window), SCALED=scale is not None, SKIPS=skip is not None, DROPS=kept is not None,
+            num_warps=8,
+        )  # fmt: skip
+    return out, before, after
+
+
+def fixed(tokens: int, channels: int, window: int) -> dict[str, int]:
+    """What a variant of the kernel is compiled for: the window and its tiles, powers of two."""
+    tile = {"N": (tokens, TOKENS), "C": (channels, CHANNELS)}
+    return {"WINDOW": window} | {f"BLOCK_{name}": min(triton.next_power_of_2(of), most) for name, (of, most) in tile.items()}
+
+
+@triton.jit
+def forward(
+    x, weight, scale, skip, kept, out, before, after, images, height, width, channels, eps,
+    WINDOW: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
+    SCALED: tl.constexpr, SKIPS: tl.constexpr, DROPS: tl.constexpr,
+):  # fmt: skip
+    """x (B, N, C) to out (B, N, C); before and after (2, B): mean and one over the deviation of x and of out."""
+    image, tokens = tl.program_id(0), height * width
+    start = image.to(tl.int64) * tokens * channels  # offsets of images may need 64 bits
+    x, out = x + start, out + start
+    bands, tiles = tl.cdiv(channels, BLOCK_C), tl.cdiv(tokens, BLOCK_N)
+    token, channel = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_C)
+    # A lane of the tile sums what is off its own first value, and the lanes are put together in the end: no
+    # cancellation where the mean is large. A lane past the map has no value.
+    first = tile(x, token, channel, token < tokens, channels).to(tl.float32)
+    count = (tl.maximum(tokens - token + BLOCK_N - 1, 0) // BLOCK_N).to(tl.float32)[:, None] * (
+        tl.maximum(channels - channel + BLOCK_C - 1, 0) // BLOCK_C
+    ).to(tl.float32)[None, :]
+    summed, squared = tl.zeros_like(first), tl.zeros_like(first)
+    for step in range(bands * tiles):
+        n, c = step % tiles * BLOCK_N + token, step // tiles * BLOCK_C + channel
+        off = tile(x, n, c, n < tokens, channels).to(tl.float32) - first
+        off = tl.where((n < tokens)[:, None] & (c < channels)[None, :], off, 0.0)
+        summed, squared = summed + off, squared + off * off
+    mean, inverse = put_together(first, summed, squared, count, tokens * channels, eps)
+    put(before, mean, inverse, image, images)
+
+    if SKIPS:
+        first *= vector(skip, channel, channels)
+    if DROPS:
+        inverse *= tl.load(kept + image).to(tl.float32)
+    summed, squared = tl.zeros_like(first), tl.zeros_like(first)
+    for back in range(bands * tiles):
+        step = bands * tiles - 1 - back
+        n, c = step % tiles * BLOCK_N + token, step // tiles * BLOCK_C + channel
+        factor = vector(weight, c, channels) * inverse
+        if SCALED:
+            factor *= vector(scale, c, channels)
+        centre, pooled = pooled_tile(x, n, c, height, width, channels, WINDOW)
+        value = (pooled - centre) * factor
+        if SKIPS:
+            value += centre * vector(skip, c, channels)
+        else:
+            value += centre
+        stored = value.to(out.dtype.element_ty)
+        there = (n < tokens)[:, None] & (c < channels)[None, :]
+        tl.store(out + n[:, None] * channels + c[None, :], stored, mask=there)
+        off = tl.where(there, stored.to(tl.float32) - first, 0.0)
+        summed, squared = summed + off, squared + off * off
+    mean, inverse = put_together(first, summed, squared, count, tokens * channels, eps)
+    put(after, mean, inverse, image, images)
+
+
+@triton.jit
+def pooled_tile(x, n, c, height, width, channels, WINDOW: tl.constexpr):
+    """Channels c of tokens n, and their means over the window, in fp32: what is outside the map does not count."""
+    reach: tl.constexpr = WINDOW // 2
+    row, column = n // width, n % width
+    centre = tile(x, n, c, row < height, channels).to(tl.float32)
+    summed = centre
+    for place in tl.static_range(WINDOW * WINDOW):
+        if place != WINDOW * WINDOW // 2:
+            down, right = place // WINDOW - reach, place % WINDOW - reach
+            inside = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
+            summed += tile(x, n + down * width + right, c, inside & (row < height), channels).to(tl.float32)
+    rows = tl.minimum(row + reach, height - 1) - tl.maximum(row - reach, 0) + 1
+    columns = tl.minimum(column + reach, width - 1) - tl.maximum(column - reach, 0) + 1
+    share = 1.0 / tl.maximum(rows * columns, 1).to(tl.float32)
+    return centre, summed * share[:, None]
+
+
+@triton.jit
+def tile(base, n, c, there, channels):
+    """Channels c of tokens n; zeros where there is none."""
+    return tl.load(base + n[:, None] * channels + c[None, :], mask=there[:, None] & (c < channels)[None, :], other=0.0)
+
+
+@triton.jit
+def vector(base, c, channels):
+    """A number of each channel, beside a tile."""
+    return tl.load(base + c, mask=c < channels, other=0.0).to(tl.float32)[None, :]
+
+
+@triton.jit
+def put_together(first, summed, squared, count, size, eps):
+    """Mean and one over the deviation from lanes of `count` values, whose distances from `first` are summed.
+
+    Chan et al. 1979, Updating formulae and a pairwise algorithm for computing sample variances.
+    """
+    some = tl.maximum(count, 1.0)
+    centre = first + summed / some
+    mean = tl.sum(centre * count) / size
+    spread = tl.sum(squared - summed * summed / some + (centre - mean) * (centre - mean) * count) / size
+    return mean, 1.0 / tl.sqrt(tl.maximum(spread, 0.0) + eps)
+
+
+@triton.jit
+def put(statistics, mean, inverse, image, images):
+    tl.store(statistics + image, mean)
+    tl.store(statistics + images + image, inverse)
