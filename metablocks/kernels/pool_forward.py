@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TOKENS, CHANNELS = 64, 64  # of a tile; so many channels in half precision are a line of the cache
+TOKENS, CHANNELS = 32, 64  # of a tile; so many channels in half precision are a line of the cache
+WARPS = 8
 
 
 def residual(  # noqa: PLR0913  (tensors that may not be there, one by one)
@@ -36,7 +37,7 @@ def residual(  # noqa: PLR0913  (tensors that may not be there, one by one)
         forward[(images,)](
             x, weight, *given, out, before, after, images, height, width, channels, eps,
             **fixed(tokens, channels, window), SCALED=scale is not None, SKIPS=skip is not None, DROPS=kept is not None,
-            num_warps=8,
+            num_warps=WARPS,
         )  # fmt: skip
     return out, before, after
 
@@ -106,10 +107,10 @@ def pooled_tile(x, n, c, height, width, channels, WINDOW: tl.constexpr):
     reach: tl.constexpr = WINDOW // 2
     row, column = n // width, n % width
     centre = tile(x, n, c, row < height, channels).to(tl.float32)
-    summed = centre
-    for place in tl.static_range(WINDOW * WINDOW):
-        if place != WINDOW * WINDOW // 2:
-            down, right = place // WINDOW - reach, place % WINDOW - reach
+    summed = tl.zeros_like(centre)
+    for down in range(-reach, reach + 1):
+        for place in tl.static_range(WINDOW):
+            right = place - reach
             inside = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
             summed += tile(x, n + down * width + right, c, inside & (row < height), channels).to(tl.float32)
     rows = tl.minimum(row + reach, height - 1) - tl.maximum(row - reach, 0) + 1
