@@ -7,6 +7,7 @@ from math import ceil, floor
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -14,7 +15,6 @@ from metablocks.core.mixer import Misfit, Statistics
 from metablocks.core.settings import MAX_SIZE, Positive, Rate, Settings, Size, fault
 from metablocks.parts.activation import Activation, activation
 from metablocks.parts.norm import TokenGroupNorm
-from metablocks.parts.normed_linear import Folded, normed_linear, folded
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,25 @@ class ChannelMlp(nn.Module):
         return self._from_hidden(self.fc1(x))
 
     def normed(self, x: Tensor, norm: TokenGroupNorm, known: Statistics) -> Tensor:
-        """The same of norm(x), whose statistics are known."""
-        if torch.compiler.is_compiling():
-            return self._from_hidden(normed_linear(x, known, self.folded(norm)))
-        return self(norm.by(x, known))  # nothing is fused into products, and norms cost less before them
+        """Of norm(x), for one group whose statistics are known. Compiled for inference, no normed map is stored: with r
+        one over the deviation and m the mean of an image, fc1(norm(x)) is r (fc1' x - m slope) + shift, the end of a
+        product. In training the backward pass would read more for it than a normed map takes."""
+        if torch.is_grad_enabled() or not torch.compiler.is_compiling():
+            return self(norm.by(x, known))
+        weight, slope, shift = self.folded(norm)
+        mean, inverse = (one[:, None, None] for one in known)
+        hidden = F.linear(x, weight) * inverse + (shift - inverse * mean * slope)
+        return self._from_hidden(hidden.to(x.dtype))
 
-    def folded(self, norm: TokenGroupNorm) -> Folded:
-        """The first layer with the norm before it, of weights alone."""
-        return folded(self.fc1, norm)
+    def folded(self, norm: TokenGroupNorm) -> tuple[Tensor, Tensor, Tensor]:
+        """The first layer with a norm before it, made of weights alone: its weight times that of the norm (hidden, C),
+        what that gives of ones, and what is added in the end, (hidden) each, in fp32 at least."""
+        wide = torch.promote_types(self.fc1.weight.dtype, torch.float32)
+        given = self.fc1.weight.to(wide)
+        weight = (given * norm.weight).to(self.fc1.weight.dtype)
+        slope = weight.to(wide).sum(1)  # of what is multiplied with, as it is rounded, so that the mean cancels
+        shift = torch.zeros_like(slope) if norm.bias is None else (given * norm.bias).sum(1)
+        return weight, slope, shift if self.fc1.bias is None else shift + self.fc1.bias
 
     def _from_hidden(self, hidden: Tensor) -> Tensor:
         return self.dropout(self.fc2(self.dropout(self.activation(hidden))))
