@@ -9,43 +9,10 @@ map written. Letters: B images, N = H W tokens, C width.
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-TOKENS, CHANNELS = 32, 64  # of a tile; so many channels in half precision are a line of the cache
-WARPS = 8
-
-
-def residual(  # noqa: PLR0913  (tensors that may not be there, one by one)
-    x: Tensor,
-    weight: Tensor,
-    scale: Tensor | None,
-    skip: Tensor | None,
-    kept: Tensor | None,
-    sizes: tuple[int, int, int],
-    eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `pool_twin.residual`, of contiguous tensors."""
-    images, tokens, channels = x.shape
-    height, width, window = sizes
-    out = torch.empty_like(x, dtype=torch.promote_types(x.dtype, weight.dtype))
-    before, after = x.new_empty(2, 2, images, dtype=torch.float32).unbind(0)
-    given = [weight if one is None else one for one in (scale, skip, kept)]  # pointers that no kernel follows
-    if images:
-        forward[(images,)](
-            x, weight, *given, out, before, after, images, height, width, channels, eps,
-            **fixed(tokens, channels, window), SCALED=scale is not None, SKIPS=skip is not None, DROPS=kept is not None,
-            num_warps=WARPS,
-        )  # fmt: skip
-    return out, before, after
-
-
-def fixed(tokens: int, channels: int, window: int) -> dict[str, int]:
-    """What a variant of the kernel is compiled for: the window and its tiles, powers of two."""
-    tile = {"N": (tokens, TOKENS), "C": (channels, CHANNELS)}
-    return {"WINDOW": window} | {f"BLOCK_{name}": min(triton.next_power_of_2(of), most) for name, (of, most) in tile.items()}
+from metablocks.kernels.pool_tiles import pooled, tile, vector
 
 
 @triton.jit
@@ -86,8 +53,8 @@ def forward(
         factor = vector(weight, c, channels) * inverse
         if SCALED:
             factor *= vector(scale, c, channels)
-        centre, pooled = pooled_tile(x, n, c, height, width, channels, WINDOW)
-        value = (pooled - centre) * factor
+        centre = tile(x, n, c, n < tokens, channels).to(tl.float32)
+        value = (pooled(x, n, c, height, width, channels, WINDOW, False) - centre) * factor
         if SKIPS:
             value += centre * vector(skip, c, channels)
         else:
@@ -99,36 +66,6 @@ def forward(
         summed, squared = summed + off, squared + off * off
     mean, inverse = put_together(first, summed, squared, count, tokens * channels, eps)
     put(after, mean, inverse, image, images)
-
-
-@triton.jit
-def pooled_tile(x, n, c, height, width, channels, WINDOW: tl.constexpr):
-    """Channels c of tokens n, and their means over the window, in fp32: what is outside the map does not count."""
-    reach: tl.constexpr = WINDOW // 2
-    row, column = n // width, n % width
-    centre = tile(x, n, c, row < height, channels).to(tl.float32)
-    summed = tl.zeros_like(centre)
-    for down in range(-reach, reach + 1):
-        for place in tl.static_range(WINDOW):
-            right = place - reach
-            inside = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
-            summed += tile(x, n + down * width + right, c, inside & (row < height), channels).to(tl.float32)
-    rows = tl.minimum(row + reach, height - 1) - tl.maximum(row - reach, 0) + 1
-    columns = tl.minimum(column + reach, width - 1) - tl.maximum(column - reach, 0) + 1
-    share = 1.0 / tl.maximum(rows * columns, 1).to(tl.float32)
-    return centre, summed * share[:, None]
-
-
-@triton.jit
-def tile(base, n, c, there, channels):
-    """Channels c of tokens n; zeros where there is none."""
-    return tl.load(base + n[:, None] * channels + c[None, :], mask=there[:, None] & (c < channels)[None, :], other=0.0)
-
-
-@triton.jit
-def vector(base, c, channels):
-    """A number of each channel, beside a tile."""
-    return tl.load(base + c, mask=c < channels, other=0.0).to(tl.float32)[None, :]
 
 
 @triton.jit

@@ -1,11 +1,12 @@
 """A pooling branch as one operation of torch: norm, pooling, LayerScale, drop path and residual.
 
-`pool_twin` is what it computes, and has its gradients; on CUDA, and in Triton's interpreter, it runs on the kernel of
-`pool_forward`, on everything else on the twin. Letters: B images, N = H W tokens, C width.
+PoolFormer: Yu et al. 2022, arXiv:2111.11418, section 3.2. `pool_twin` is what it computes; on CUDA, and in Triton's
+interpreter, it runs on the kernels of `pool_launch`, on everything else on the twin. Letters as in `pool_twin`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,39 +16,38 @@ from torch.utils.flop_counter import register_flop_formula
 from metablocks.core.mixer import Around, Statistics
 from metablocks.kernels import pool_twin
 from metablocks.kernels.choice import why_not
+from metablocks.kernels.pool_twin import Sizes
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 WIDEST = 7
-"""The widest window of the kernel, which reads each of its places."""
+"""The widest window of the kernels, which read each of its places."""
 
 
 def pool_residual(x: Tensor, around: Around, grid: tuple[int, int], window: int) -> tuple[Tensor, Statistics]:
     """Tokens (B, N, C) of a grid to the same shape, with their statistics, as `pool_twin.residual`."""
-    given = around.weight, around.bias, around.scale, around.skip, around.kept
-    out, _, (mean, inverse) = _residual(x, *given, [*grid, window], around.eps)
-    return out, (mean, inverse)
+    norm, scales = (around.weight, around.bias), (around.scale, around.skip, around.kept)
+    out, _, after = _residual(x, *norm, *scales, [*grid, window], around.eps)
+    return out, (after[0], after[1])
 
 
 @torch.library.custom_op("metablocks::pool_residual", mutates_args=())
 def _residual(  # noqa: PLR0913  (an operation of torch takes tensors one by one)
     x: Tensor,
     weight: Tensor,
-    bias: Tensor | None,  # cancels, and is taken so that it has a gradient
+    bias: Tensor | None,  # cancels: it is here to have a gradient
     scale: Tensor | None,
     skip: Tensor | None,
     kept: Tensor | None,
-    sizes: list[int],
+    sizes: Sequence[int],
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     del bias
-    height, width, window = sizes
-    found = height, width, window
-    if window <= WIDEST and x.dtype in DTYPES and not why_not(x.device):
-        from metablocks.kernels import pool_forward  # brings in Triton
+    scales, found = (scale, skip, kept), _sizes(sizes)
+    if _runs(x, found):
+        from metablocks.kernels import pool_launch  # brings in Triton
 
-        given = (None if one is None else one.contiguous() for one in (scale, skip, kept))
-        return pool_forward.residual(x.contiguous(), weight.contiguous(), *given, found, eps)
-    out, before, after = pool_twin.residual(x, weight, scale, skip, kept, found, eps)
+        return pool_launch.residual(x.contiguous(), weight, scales, found, eps)
+    out, before, after = pool_twin.residual(x, weight, scales, found, eps)
     return out.contiguous(), before, after
 
 
@@ -58,14 +58,56 @@ def _(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return out, before, after
 
 
+@torch.library.custom_op("metablocks::pool_residual_backward", mutates_args=())
+def _backward(  # noqa: PLR0913  (an operation of torch takes tensors one by one)
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    skip: Tensor | None,
+    kept: Tensor | None,
+    before: Tensor,
+    grad_before: Tensor,
+    sizes: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    scales, statistics, found = (scale, skip, kept), (before, grad_before.contiguous()), _sizes(sizes)
+    if _runs(x, found):
+        from metablocks.kernels import pool_launch  # brings in Triton
+
+        return pool_launch.backward(grad.contiguous(), x.contiguous(), weight, scales, statistics, found)
+    made, shares, passed = pool_twin.backward(grad, x, weight, scales, statistics, found)
+    return made.contiguous(), shares, passed
+
+
+@_backward.register_fake
+def _(_: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    shares = rest[4].new_empty(x.shape[0], x.shape[2])
+    return x.new_empty(x.shape), shares, shares.new_empty(0) if rest[2] is None else torch.empty_like(shares)
+
+
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     """Of the size of a map, what goes in and what comes out, which what follows keeps as well."""
     ctx.save_for_backward(*inputs[:6], *output)
     ctx.sizes = inputs[6]
 
 
-def _differentiate(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
-    return *pool_twin.gradients(above, ctx.saved_tensors, tuple(ctx.sizes)), None, None  # type: ignore[arg-type]
+def _differentiate(ctx: Any, grad: Tensor, grad_before: Tensor, grad_after: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, bias, scale, skip, kept, out, before, after = ctx.saved_tensors
+    whole = grad + pool_twin.through_statistics(grad_after, out.to(after.dtype), after)
+    given = (scale, skip, kept, before, grad_before)
+    to_x, shares, passed = _backward(whole.to(grad.dtype), x, weight, *given, ctx.sizes)
+    strength = before[1] if kept is None else before[1] * kept
+    to_factor = (shares * strength[:, None]).sum(0)
+    return (
+        to_x,
+        _like(weight, to_factor if scale is None else to_factor * scale),
+        None if bias is None else torch.zeros_like(bias),
+        _like(scale, to_factor * weight),
+        _like(skip, passed.sum(0)),
+        _like(kept, (shares * pool_twin.factor(weight, scale)).sum(1) * before[1]),
+        None,
+        None,
+    )
 
 
 _residual.register_autograd(_differentiate, setup_context=_keep)
@@ -77,6 +119,29 @@ def _flops(*_: Any, **__: Any) -> int:
     return 0
 
 
-def elements(images: int, tokens: int, width: int) -> int:
-    """Elements of maps that the kernel reads and writes; the second walk over an image reads it from L2."""
-    return 2 * images * tokens * width
+@register_flop_formula(torch.ops.metablocks.pool_residual_backward)
+def _backward_flops(*_: Any, **__: Any) -> int:
+    return 0
+
+
+def elements(images: int, tokens: int, width: int) -> tuple[int, int]:
+    """Elements of maps that the kernels of the forward and of the backward pass read and write.
+
+    Each walks an image twice, and the second time reads it from L2: that is not counted.
+    """
+    places = images * tokens * width
+    return 2 * places, 3 * places
+
+
+def _runs(x: Tensor, sizes: Sizes) -> bool:
+    """Whether a kernel runs here, and not the twin."""
+    return sizes[2] <= WIDEST and x.dtype in DTYPES and not why_not(x.device)
+
+
+def _sizes(sizes: Sequence[int]) -> Sizes:
+    height, width, window = sizes
+    return height, width, window
+
+
+def _like(tensor: Tensor | None, grad: Tensor) -> Tensor | None:
+    return None if tensor is None else grad.to(tensor.dtype)

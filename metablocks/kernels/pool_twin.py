@@ -1,4 +1,4 @@
-"""The readable twin of the fused pooling branch, and its gradients: plain PyTorch, on any device, in any dtype.
+"""The readable twin of the fused pooling branch, forwards and backwards: plain PyTorch, on any device, in any dtype.
 
 PoolFormer: Yu et al. 2022, arXiv:2111.11418, section 3.2, equation 4, with a group norm of one group before it.
 Letters: B images, N = H W tokens, C width.
@@ -12,62 +12,47 @@ from torch import Tensor
 
 Sizes = tuple[int, int, int]
 """Height and width of the grid, side of the window."""
+Scales = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""`scale` and `skip`, numbers of each channel, (C), and `kept`, one of each image, (B): what is not there is 1."""
 
 
-def residual(  # noqa: PLR0913  (tensors that may not be there, one by one)
-    x: Tensor,
-    weight: Tensor,
-    scale: Tensor | None,
-    skip: Tensor | None,
-    kept: Tensor | None,
-    sizes: Sizes,
-    eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+def residual(x: Tensor, weight: Tensor, scales: Scales, sizes: Sizes, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """skip x + kept scale (pool(y) - y), (B, N, C), where y is x (B, N, C) normed by one mean and deviation an image.
 
-    `weight` is that of the norm, `scale` and `skip` are numbers of each channel, (C), `kept` of each image, (B); what is
-    not there is 1. Also mean and one over the deviation of x and of what is returned, (2, B) each, in fp32 at least.
+    `weight` (C) is that of the norm; its bias cancels. Also mean and one over the deviation of x and of what is
+    returned, (2, B) each, in fp32 at least.
     """
+    scale, skip, kept = scales
     wide = torch.promote_types(x.dtype, torch.float32)
-    before = statistics(x.to(wide), eps)
-    factor = (before[1] if kept is None else before[1] * kept)[:, None, None] * _factor(weight, scale)
     centre = x.to(wide)
-    out = (centre if skip is None else centre * skip) + factor * (pool(centre, sizes) - centre)
+    before = statistics(centre, eps)
+    strength = before[1] if kept is None else before[1] * kept
+    turned = (pool(centre, sizes) - centre) * strength[:, None, None] * factor(weight, scale)
+    out = (centre if skip is None else centre * skip) + turned
     out = out.to(torch.promote_types(x.dtype, weight.dtype))
     return out, before, statistics(out.to(wide), eps)
 
 
-Maybe = Tensor | None
-Saved = tuple[Tensor, Tensor, Maybe, Maybe, Maybe, Maybe, Tensor, Tensor, Tensor]
-"""x, weight and bias of the norm, scale, skip and kept, and all that `residual` returned."""
+def backward(
+    grad: Tensor, x: Tensor, weight: Tensor, scales: Scales, statistics: tuple[Tensor, Tensor], sizes: Sizes
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of x, (B, N, C), from that of the output and `statistics` of x with the gradient that these have.
 
-
-def gradients(above: tuple[Tensor, Tensor, Tensor], saved: Saved, sizes: Sizes) -> tuple[Tensor | None, ...]:
-    """Of x, weight, bias, scale, skip and kept, from those of what `residual` returned.
-
-    Pooling is linear, so that one pooling of the gradient has them all: for the transpose, <grad, pool(x) - x> is
-    <transpose(grad) - grad, x>.
+    Also what the gradients of the scales are sums of, of each image and channel, (B, C) in fp32 at least: of
+    (transpose(grad) - grad) (x - mean), and of grad x, which has no elements without a `skip`. Pooling is linear, so that
+    <grad, pool(x) - x> is <transpose(grad) - grad, x>, and no constant is seen: the mean spares it a cancellation.
     """
-    x, weight, bias, scale, skip, kept, out, before, after = saved
-    wide = torch.promote_types(x.dtype, torch.float32)
-    x, grad = x.to(wide), above[0].to(wide) + _to_values(above[2], out.to(wide), after)
-    grad = grad.to(out.dtype).to(wide)  # stored, because neighbours read it
+    scale, skip, kept = scales
+    before, to_before = statistics
+    grad, centre = grad.to(before.dtype), x.to(before.dtype)
     turned = transpose(grad, sizes) - grad
-    shares = (turned * (x - before[0][:, None, None])).sum(1)  # (B, C); no sum of `turned` is seen, so no mean of x
-    along = (shares * _factor(weight, scale)).sum(1)
+    shares = (turned * (centre - before[0][:, None, None])).sum(1)
+    passed = shares.new_empty(0) if skip is None else (grad * centre).sum(1)
+    along = (shares * factor(weight, scale)).sum(1)
     strength = before[1] if kept is None else before[1] * kept
-    to_factor = (shares * strength[:, None]).sum(0)
-    to_inverse = above[1][1] + (along if kept is None else along * kept)
-    to_x = turned * _factor(weight, scale) * strength[:, None, None] + (grad if skip is None else grad * skip)
-    to_x = to_x + _to_values(torch.stack([above[1][0], to_inverse]), x, before)
-    return (
-        to_x.to(saved[0].dtype),
-        _as(weight, to_factor if scale is None else to_factor * scale),
-        None if bias is None else torch.zeros_like(bias),
-        _as(scale, to_factor * weight),
-        _as(skip, (grad * x).sum((0, 1))),
-        _as(kept, along * before[1]),
-    )
+    through = torch.stack([to_before[0], to_before[1] + (along if kept is None else along * kept)])
+    made = turned * factor(weight, scale) * strength[:, None, None] + (grad if skip is None else grad * skip)
+    return (made + through_statistics(through, centre, before)).to(x.dtype), shares, passed
 
 
 def statistics(x: Tensor, eps: float) -> Tensor:
@@ -76,41 +61,40 @@ def statistics(x: Tensor, eps: float) -> Tensor:
     return torch.stack([mean, (variance + eps).rsqrt()])
 
 
+def through_statistics(grad: Tensor, x: Tensor, statistics: Tensor) -> Tensor:
+    """(B, N, C): the gradient of x from that of its statistics, (2, B)."""
+    to_mean, to_inverse = grad[0][:, None, None], grad[1][:, None, None]
+    mean, inverse = statistics[0][:, None, None], statistics[1][:, None, None]
+    return (to_mean - to_inverse * inverse**3 * (x - mean)) / x[0].numel()
+
+
 def pool(x: Tensor, sizes: Sizes) -> Tensor:
     """(B, N, C) means over the window around each token; what is outside the grid does not count."""
-    return _pooled(x, sizes, count_include_pad=False)
+    return _summed(x, sizes) / _counts(sizes, x.device)
 
 
 def transpose(grad: Tensor, sizes: Sizes) -> Tensor:
     """The gradient of `pool`: each token hands its share to those that it is the mean of."""
-    height, width, window = sizes
-    rows, columns = (_counts(length, window, grad.device) for length in (height, width))
-    shares = grad.unflatten(1, (height, width)) / (rows[:, None, None] * columns[:, None])
-    return _pooled(shares.flatten(1, 2), sizes, divisor_override=1)
+    return _summed(grad / _counts(sizes, grad.device), sizes)
 
 
-def _pooled(x: Tensor, sizes: Sizes, **divided: int) -> Tensor:
-    """Pooling of tokens forwards. That of torch backwards is wrong in channels last on CUDA in some versions."""
+def factor(weight: Tensor, scale: Tensor | None) -> Tensor:
+    """(C) what a channel is multiplied by, in fp32 at least."""
+    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    return weight if scale is None else weight * scale
+
+
+def _summed(x: Tensor, sizes: Sizes) -> Tensor:
+    """Sums over the window. Pooling of torch is not differentiated: in channels last, that is wrong on some GPUs."""
     height, width, window = sizes
     image = x.unflatten(1, (height, width)).permute(0, 3, 1, 2)
-    return F.avg_pool2d(image, window, stride=1, padding=window // 2, **divided).permute(0, 2, 3, 1).flatten(1, 2)  # type: ignore[arg-type]
+    summed = F.avg_pool2d(image, window, stride=1, padding=window // 2, divisor_override=1)
+    return summed.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def _counts(length: int, window: int, device: torch.device) -> Tensor:
-    """Tokens of an axis that are in the window around each of them."""
-    at, reach = torch.arange(length, device=device), window // 2
-    return (at + reach).clamp(max=length - 1) - (at - reach).clamp(min=0) + 1
-
-
-def _factor(weight: Tensor, scale: Tensor | None) -> Tensor:
-    return weight if scale is None else weight * scale.to(torch.promote_types(scale.dtype, torch.float32))
-
-
-def _to_values(grad: Tensor, x: Tensor, statistics: Tensor) -> Tensor:
-    """The gradient of x from those of its statistics."""
-    (to_mean, to_inverse), (mean, inverse) = grad[..., None, None], statistics[..., None, None]
-    return (to_mean - to_inverse * inverse**3 * (x - mean)) / x[0].numel()
-
-
-def _as(like: Tensor | None, grad: Tensor) -> Tensor | None:
-    return None if like is None else grad.to(like.dtype)
+def _counts(sizes: Sizes, device: torch.device) -> Tensor:
+    """(N, 1) tokens that are in the window around each of them."""
+    reach = sizes[2] // 2
+    rows, columns = (torch.arange(length, device=device) for length in sizes[:2])
+    counts = [(at + reach).clamp(max=len(at) - 1) - (at - reach).clamp(min=0) + 1 for at in (rows, columns)]
+    return (counts[0][:, None] * counts[1]).flatten()[:, None]

@@ -1,0 +1,60 @@
+"""A pooling branch on its Triton kernels: tiles, programs, and memory for what they write.
+
+Imported where a kernel runs, because it brings in Triton. Letters as in `pool_twin`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from metablocks.kernels.pool_backward import backward as backward_kernel
+from metablocks.kernels.pool_forward import forward
+from metablocks.kernels.pool_twin import Scales, Sizes
+
+TOKENS, CHANNELS = 32, 64  # of a tile; so many channels in half precision are a line of the cache
+WARPS = 8
+
+
+def residual(x: Tensor, weight: Tensor, scales: Scales, sizes: Sizes, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """As `pool_twin.residual`, of contiguous tensors."""
+    out = torch.empty_like(x, dtype=torch.promote_types(x.dtype, weight.dtype))
+    before, after = (x.new_empty(2, x.shape[0], dtype=torch.float32) for _ in range(2))
+    given = (x, weight, *_standing_in(weight, scales), out, before, after)
+    if x.shape[0]:
+        forward[(x.shape[0],)](*given, *_lengths(x, sizes), eps, **fixed(x, scales, sizes), num_warps=WARPS)
+    return out, before, after
+
+
+def backward(
+    grad: Tensor, x: Tensor, weight: Tensor, scales: Scales, statistics: tuple[Tensor, Tensor], sizes: Sizes
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `pool_twin.backward`, of contiguous tensors."""
+    made = torch.empty_like(x)
+    shares = x.new_empty(x.shape[0], x.shape[2], dtype=torch.float32)
+    passed = torch.empty_like(shares) if scales[1] is not None else shares.new_empty(0)
+    given = (grad, x, weight, *_standing_in(weight, scales), *statistics, made, shares, passed)
+    if x.shape[0]:
+        backward_kernel[(x.shape[0],)](*given, *_lengths(x, sizes), **fixed(x, scales, sizes), num_warps=WARPS)
+    return made, shares, passed
+
+
+def fixed(x: Tensor, scales: Scales, sizes: Sizes) -> dict[str, Any]:
+    """What a variant of the kernels is compiled for: the window, tiles of powers of two, and what is there."""
+    _, tokens, channels = x.shape
+    blocks = {"BLOCK_N": (tokens, TOKENS), "BLOCK_C": (channels, CHANNELS)}
+    tiles = {name: min(triton.next_power_of_2(of), most) for name, (of, most) in blocks.items()}
+    there = {name: one is not None for name, one in zip(("SCALED", "SKIPS", "DROPS"), scales, strict=True)}
+    return {"WINDOW": sizes[2], **tiles, **there}
+
+
+def _lengths(x: Tensor, sizes: Sizes) -> tuple[int, int, int, int]:
+    return x.shape[0], sizes[0], sizes[1], x.shape[2]
+
+
+def _standing_in(weight: Tensor, scales: Scales) -> list[Tensor]:
+    """Pointers that no kernel follows, for what is not there."""
+    return [weight if one is None else one for one in scales]
