@@ -16,16 +16,16 @@ from metablocks.kernels.pool_forward import forward
 from metablocks.kernels.pool_twin import Scales, Sizes
 
 TOKENS, CHANNELS = 32, 64  # of a tile; so many channels in half precision are a line of the cache
-WARPS = 8
+OPTIONS = {"num_warps": 8, "maxnreg": 128}  # two programs a multiprocessor, without spills
 
 
 def residual(x: Tensor, weight: Tensor, scales: Scales, sizes: Sizes, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """As `pool_twin.residual`, of contiguous tensors."""
     out = torch.empty_like(x, dtype=torch.promote_types(x.dtype, weight.dtype))
     before, after = (x.new_empty(2, x.shape[0], dtype=torch.float32) for _ in range(2))
-    given = (x, weight, *_standing_in(weight, scales), out, before, after)
+    given = (x, *_vectors(weight, scales), out, before, after)
     if x.shape[0]:
-        forward[(x.shape[0],)](*given, *_lengths(x, sizes), eps, **fixed(x, scales, sizes), num_warps=WARPS)
+        forward[(x.shape[0],)](*given, *_lengths(x, sizes), eps, **fixed(x, scales, sizes), **OPTIONS)
     return out, before, after
 
 
@@ -36,9 +36,9 @@ def backward(
     made = torch.empty_like(x)
     shares = x.new_empty(x.shape[0], x.shape[2], dtype=torch.float32)
     passed = torch.empty_like(shares) if scales[1] is not None else shares.new_empty(0)
-    given = (grad, x, weight, *_standing_in(weight, scales), *statistics, made, shares, passed)
+    given = (grad, x, *_vectors(weight, scales), *statistics, made, shares, passed)
     if x.shape[0]:
-        backward_kernel[(x.shape[0],)](*given, *_lengths(x, sizes), **fixed(x, scales, sizes), num_warps=WARPS)
+        backward_kernel[(x.shape[0],)](*given, *_lengths(x, sizes), **fixed(x, scales, sizes), **OPTIONS)
     return made, shares, passed
 
 
@@ -55,6 +55,6 @@ def _lengths(x: Tensor, sizes: Sizes) -> tuple[int, int, int, int]:
     return x.shape[0], sizes[0], sizes[1], x.shape[2]
 
 
-def _standing_in(weight: Tensor, scales: Scales) -> list[Tensor]:
-    """Pointers that no kernel follows, for what is not there."""
-    return [weight if one is None else one for one in scales]
+def _vectors(weight: Tensor, scales: Scales) -> list[Tensor]:
+    """The weight and the scales; no kernel follows the pointer for what is not there."""
+    return [(weight if one is None else one).contiguous() for one in (weight, *scales)]
