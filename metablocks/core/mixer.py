@@ -59,8 +59,8 @@ Statistics = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Around:
-    """What a branch is around its mixer, skip x + kept scale mixer(norm(x)), for a norm of one mean and one deviation an
-    image. What is not there is 1."""
+    """What a branch is around its mixer, skip x + kept scale mixer(norm(x)): what is not there is 1. The norm has one
+    mean and one deviation an image."""
 
     weight: Tensor
     """(C) of the norm, before its bias."""

@@ -19,7 +19,7 @@ TOKENS, CHANNELS = 32, 64  # of a tile; so many channels in half precision are a
 OPTIONS = {"num_warps": 8, "maxnreg": 128}  # two programs a multiprocessor, without spills
 
 
-def residual(x: Tensor, weight: Tensor, scales: Scales, sizes: Sizes, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def residual(x: Tensor, weight: Tensor, scales: Scales, eps: float, sizes: Sizes) -> tuple[Tensor, Tensor, Tensor]:
     """As `pool_twin.residual`, of contiguous tensors."""
     out = torch.empty_like(x, dtype=torch.promote_types(x.dtype, weight.dtype))
     before, after = (x.new_empty(2, x.shape[0], dtype=torch.float32) for _ in range(2))

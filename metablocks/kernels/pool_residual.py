@@ -1,7 +1,8 @@
 """A pooling branch as one operation of torch: norm, pooling, LayerScale, drop path and residual.
 
 PoolFormer: Yu et al. 2022, arXiv:2111.11418, section 3.2. `pool_twin` is what it computes; on CUDA, and in Triton's
-interpreter, it runs on the kernels of `pool_launch`, on everything else on the twin. Letters as in `pool_twin`.
+interpreter, it runs on the kernels of `pool_launch` where `pool_trial` finds that they pay, on everything else on the
+twin. Letters as in `pool_twin`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from metablocks.core.mixer import Around, Statistics
-from metablocks.kernels import pool_twin
+from metablocks.kernels import pool_trial, pool_twin
 from metablocks.kernels.choice import why_not
 from metablocks.kernels.pool_twin import Sizes
 
@@ -31,7 +32,7 @@ def pool_residual(x: Tensor, around: Around, grid: tuple[int, int], window: int)
 
 
 @torch.library.custom_op("metablocks::pool_residual", mutates_args=())
-def _residual(  # noqa: PLR0913  (an operation of torch takes tensors one by one)
+def _residual(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,  # cancels: it is here to have a gradient
@@ -42,13 +43,8 @@ def _residual(  # noqa: PLR0913  (an operation of torch takes tensors one by one
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     del bias
-    scales, found = (scale, skip, kept), _sizes(sizes)
-    if _runs(x, found):
-        from metablocks.kernels import pool_launch  # brings in Triton
-
-        return pool_launch.residual(x.contiguous(), weight, scales, found, eps)
-    out, before, after = pool_twin.residual(x, weight, scales, found, eps)
-    return out.contiguous(), before, after
+    given = (x.contiguous(), weight, (scale, skip, kept), eps, _sizes(sizes))
+    return pool_trial.run("residual", given) if _runs(given) else pool_twin.residual(*given)
 
 
 @_residual.register_fake
@@ -59,7 +55,7 @@ def _(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.library.custom_op("metablocks::pool_residual_backward", mutates_args=())
-def _backward(  # noqa: PLR0913  (an operation of torch takes tensors one by one)
+def _backward(
     grad: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -70,13 +66,9 @@ def _backward(  # noqa: PLR0913  (an operation of torch takes tensors one by one
     grad_before: Tensor,
     sizes: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    scales, statistics, found = (scale, skip, kept), (before, grad_before.contiguous()), _sizes(sizes)
-    if _runs(x, found):
-        from metablocks.kernels import pool_launch  # brings in Triton
-
-        return pool_launch.backward(grad.contiguous(), x.contiguous(), weight, scales, statistics, found)
-    made, shares, passed = pool_twin.backward(grad, x, weight, scales, statistics, found)
-    return made.contiguous(), shares, passed
+    scales, statistics = (scale, skip, kept), (before, grad_before.contiguous())
+    given = (grad.contiguous(), x.contiguous(), weight, scales, statistics, _sizes(sizes))
+    return pool_trial.run("backward", given) if _runs(given) else pool_twin.backward(*given)
 
 
 @_backward.register_fake
@@ -133,9 +125,10 @@ def elements(images: int, tokens: int, width: int) -> tuple[int, int]:
     return 2 * places, 3 * places
 
 
-def _runs(x: Tensor, sizes: Sizes) -> bool:
-    """Whether a kernel runs here, and not the twin."""
-    return sizes[2] <= WIDEST and x.dtype in DTYPES and not why_not(x.device)
+def _runs(given: pool_trial.Given) -> bool:
+    """Whether there is a kernel for what is given, where it is."""
+    window, maps = given[-1][2], [one for one in given if isinstance(one, Tensor) and one.dim() == 3]
+    return window <= WIDEST and all(one.dtype in DTYPES for one in maps) and not why_not(maps[0].device)
 
 
 def _sizes(sizes: Sequence[int]) -> Sizes:

@@ -16,7 +16,7 @@ Scales = tuple[Tensor | None, Tensor | None, Tensor | None]
 """`scale` and `skip`, numbers of each channel, (C), and `kept`, one of each image, (B): what is not there is 1."""
 
 
-def residual(x: Tensor, weight: Tensor, scales: Scales, sizes: Sizes, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def residual(x: Tensor, weight: Tensor, scales: Scales, eps: float, sizes: Sizes) -> tuple[Tensor, Tensor, Tensor]:
     """skip x + kept scale (pool(y) - y), (B, N, C), where y is x (B, N, C) normed by one mean and deviation an image.
 
     `weight` (C) is that of the norm; its bias cancels. Also mean and one over the deviation of x and of what is
@@ -30,7 +30,7 @@ def residual(x: Tensor, weight: Tensor, scales: Scales, sizes: Sizes, eps: float
     turned = (pool(centre, sizes) - centre) * strength[:, None, None] * factor(weight, scale)
     out = (centre if skip is None else centre * skip) + turned
     out = out.to(torch.promote_types(x.dtype, weight.dtype))
-    return out, before, statistics(out.to(wide), eps)
+    return out.contiguous(), before, statistics(out.to(wide), eps)
 
 
 def backward(
@@ -39,7 +39,7 @@ def backward(
     """The gradient of x, (B, N, C), from that of the output and `statistics` of x with the gradient that these have.
 
     Also what the gradients of the scales are sums of, of each image and channel, (B, C) in fp32 at least: of
-    (transpose(grad) - grad) (x - mean), and of grad x, which has no elements without a `skip`. Pooling is linear, so that
+    (transpose(grad) - grad) (x - mean), and of grad x, which has no elements without a `skip`. Pooling is linear, so
     <grad, pool(x) - x> is <transpose(grad) - grad, x>, and no constant is seen: the mean spares it a cancellation.
     """
     scale, skip, kept = scales
@@ -52,7 +52,8 @@ def backward(
     strength = before[1] if kept is None else before[1] * kept
     through = torch.stack([to_before[0], to_before[1] + (along if kept is None else along * kept)])
     made = turned * factor(weight, scale) * strength[:, None, None] + (grad if skip is None else grad * skip)
-    return (made + through_statistics(through, centre, before)).to(x.dtype), shares, passed
+    made = (made + through_statistics(through, centre, before)).to(x.dtype)
+    return made.contiguous(), shares, passed
 
 
 def statistics(x: Tensor, eps: float) -> Tensor:

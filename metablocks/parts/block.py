@@ -60,7 +60,7 @@ class Branch(nn.Module):
     def forward(self, x: Tensor, *grid: Grid, known: Statistics | None = None) -> Tensor:
         """`known` statistics of x, where there are, spare the norm a look at it."""
         if known is not None:
-            y = self.op.normed(x, self.norm, known)
+            y = self.op.normed(x, self.norm, known)  # type: ignore[operator]
         else:
             y = self.op(self.norm(x), *grid) if self.pre else self.norm(self.op(x, *grid))
         y = self.dropout(y)

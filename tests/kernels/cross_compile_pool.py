@@ -2,8 +2,8 @@
 
     python tests/kernels/cross_compile_pool.py 90 '{"grid": [56, 56], "width": 64, "window": 3}'
 
-Registers a thread, bytes of spills, and the widest loads and stores of maps, in bits. By itself, because a process whose
-Triton interprets cannot compile.
+Registers a thread, bytes of spills, and the widest loads and stores of maps, in bits. By itself, because a process
+whose Triton interprets cannot compile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The kernels of a pooling branch compiled for GPUs that are not there: registers, spills, widths of loads and stores."""
+"""The kernels of a pooling branch compiled for GPUs that are not there: registers, spills, widths of loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pooling branch in Triton's interpreter against the plain formula in float64, and what its kernels read and write."""
+"""The pooling branch in Triton's interpreter against the plain formula in float64, and what its kernels touch."""
 
 from __future__ import annotations
 

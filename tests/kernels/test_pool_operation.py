@@ -1,4 +1,4 @@
-"""A pooling branch as an operation of torch: its contract, its twin, where blocks take it. Needs no Triton and no GPU."""
+"""A pooling branch as an operation of torch: its contract, its twin, where blocks take it. Needs no Triton, no GPU."""
 
 from __future__ import annotations
 
