@@ -19,6 +19,7 @@ MOVED = {
     "swin_t": (44, 7),
     "swinv2_t_w8": (56, 7),
     "caformer_s18": (45, 7),
+    "poolformer_s12": (16, 4),
 }
 KEPT = {"vit_b16": 19, "swin_t": 15, "swinv2_t_w8": 20}
 
