@@ -191,3 +191,32 @@ def test_a_subject_that_fails_says_why(capsys: pytest.CaptureFixture[str]) -> No
     assert found.failed is not None
     assert "this subject" in found.failed
     assert capsys.readouterr().err == ""
+
+
+WINDOWED = """
+net: classifier
+image: {size: [32, 64]}
+classes: 10
+stem: {patch_embed: {patch: 4, norm: layer_norm}}
+block: {norm: layer_norm, mlp: {ratio: 2}}
+stages: [{dim: 16, depth: 2, mixer: [{window_attention: {window: 4, heads: 2, shift: half}}]}]
+head: {norm: layer_norm}
+"""
+
+
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+def test_fused_window_attention_moves_what_its_kernels_say(kernels: str, tmp_path) -> None:
+    from metablocks.bench.conditions import Conditions
+    from metablocks.bench.suite import Wanted, subjects
+    from metablocks.kernels.window_layout import Windows, elements
+
+    path = tmp_path / "windowed.yaml"
+    path.write_text(WINDOWED)
+    (subject,) = subjects([Wanted(str(path))], Conditions(), (), ())
+    found = traffic(replace(case(), subject=subject, compile="block", kernels=kernels))
+    assert found.failed is None
+    rows = [row for row in found.moved.rows if "window_attention" in row.name]
+    said = elements(Windows(2, (8, 16), (4, 4), (2, 2), (4, 4)), 1, 16)[0]
+    assert [(row.kind, row.times, row.elements) for row in rows] == (
+        [("extern", 2, 2 * said)] if kernels == "fused" else []
+    )
