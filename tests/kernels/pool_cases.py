@@ -83,8 +83,8 @@ def errors(case: Case, dtype: torch.dtype, device: str = "cpu") -> dict[str, flo
 
 
 def _relative(value: Tensor, exact: Tensor, terms: float = 1) -> float:
-    """Over the largest value, but over a tenth of what so many terms of random signs come to: sums may cancel."""
-    return float((value.double() - exact).abs().max() / exact.abs().max().clamp_min(0.1 * terms**0.5))
+    """Over the largest value, but over what so many terms of random signs come to at least: sums may cancel."""
+    return float((value.double() - exact).abs().max() / exact.abs().max().clamp_min(terms**0.5))
 
 
 CASES = {
