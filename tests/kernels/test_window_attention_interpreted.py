@@ -45,8 +45,9 @@ def random_cases(draw) -> Case:
 @settings(max_examples=12)
 @given(case=random_cases())
 def test_random_windows_are_those_of_the_twin(case: Case) -> None:
-    found = errors(case, torch.float32)
-    assert {what: error for what, error in found.items() if error > 2e-6} == {}
+    # a channel or two a head: of such cosines a single gradient is what is left of larger ones
+    found = errors(case, torch.float32, overall=True)
+    assert {what: error for what, error in found.items() if error > 1e-6} == {}
 
 
 @pytest.mark.parametrize("name", ["7, not shifted", "9, shifted"])

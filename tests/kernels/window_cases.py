@@ -41,8 +41,12 @@ class Case:
         return given, draw(self.images, tokens, width)
 
 
-def errors(case: Case, dtype: torch.dtype, device: str = "cpu") -> dict[str, float]:
-    """Largest difference to the twin in float64, over the largest value, of the output and of every gradient."""
+def errors(case: Case, dtype: torch.dtype, device: str = "cpu", overall: bool = False) -> dict[str, float]:
+    """Largest difference to the twin in float64, over the largest value, of the output and of every gradient.
+
+    `overall`: the norm of all differences over that of all values.
+    """
+    relative = _overall if overall else _relative
     given, grad = case.inputs(dtype, device)
     exact = {name: None if one is None else one.double().requires_grad_() for name, one in given.items()}
     mine = {name: None if one is None else one.requires_grad_() for name, one in given.items()}
@@ -51,16 +55,20 @@ def errors(case: Case, dtype: torch.dtype, device: str = "cpu") -> dict[str, flo
     out = window_attention(mine["qkv"], mine["table"], case.windows, scale, mine["fill"], mine["temperature"])
     expected.backward(grad.double())
     out.backward(grad)
-    found = {"output": _relative(out.detach(), expected.detach())}
+    found = {"output": relative(out.detach(), expected.detach())}
     for name in NAMES:
         if mine[name] is not None:
-            found[name] = _relative(mine[name].grad, exact[name].grad)
+            found[name] = relative(mine[name].grad, exact[name].grad)
     return found
 
 
 def _relative(value: Tensor, exact: Tensor) -> float:
     # over 0.1 at least, for gradients that cancel, or of padding that no token of its region sees
     return float((value.double() - exact).abs().max() / exact.abs().max().clamp_min(0.1))
+
+
+def _overall(value: Tensor, exact: Tensor) -> float:
+    return float((value.double() - exact).norm() / exact.norm().clamp_min(0.1))
 
 
 def windows(grid, window, shift=(0, 0), heads=2, table=None) -> Windows:
