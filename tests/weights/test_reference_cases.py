@@ -141,11 +141,11 @@ def test_in_bfloat16_the_output_is_near_the_original(case):
     assert float((made.float() - expected).abs().max()) <= BFLOAT16 * float(expected.abs().max())
 
 
-@pytest.mark.parametrize("suffix", ["", "_f64"], ids=["float32", "float64"])
-def test_block_by_block_compiled_the_output_equals_the_original(case, suffix):
+@pytest.mark.parametrize(("dtype", "suffix"), [("float32", ""), ("float64", "_f64")], ids=["float32", "float64"])
+@pytest.mark.parametrize("kernels", ["reference", "fused"])
+def test_block_by_block_compiled_the_output_equals_the_original(case, dtype, suffix, kernels):
     torch._dynamo.reset()
-    dtype = "float64" if suffix else "float32"
-    model = case.build(dtype=dtype, compile="block", backend="aot_eager")
+    model = case.build(dtype=dtype, compile="block", backend="aot_eager", kernels=kernels)
     check(case.run(model, suffix), case)
 
 
