@@ -27,19 +27,14 @@ def forward(
     x, out = x + start, out + start
     bands, tiles = tl.cdiv(channels, BLOCK_C), tl.cdiv(tokens, BLOCK_N)
     token, channel = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_C)
-    # A lane of the tile sums what is off its own first value, and the lanes are put together in the end: no
-    # cancellation where the mean is large. A lane past the map has no value.
     first = tile(x, token, channel, token < tokens, channels).to(tl.float32)
-    count = (tl.maximum(tokens - token + BLOCK_N - 1, 0) // BLOCK_N).to(tl.float32)[:, None] * (
-        tl.maximum(channels - channel + BLOCK_C - 1, 0) // BLOCK_C
-    ).to(tl.float32)[None, :]
     summed, squared = tl.zeros_like(first), tl.zeros_like(first)
-    for step in range(bands * tiles):
+    for step in tl.range(bands * tiles, loop_unroll_factor=4):  # loads that are under way at a time
         n, c = step % tiles * BLOCK_N + token, step // tiles * BLOCK_C + channel
         off = tile(x, n, c, n < tokens, channels).to(tl.float32) - first
         off = tl.where((n < tokens)[:, None] & (c < channels)[None, :], off, 0.0)
         summed, squared = summed + off, squared + off * off
-    mean, inverse = put_together(first, summed, squared, count, tokens * channels, eps)
+    mean, inverse = put_together(first, summed, squared, tokens, channels, eps)
     put(before, mean, inverse, image, images)
 
     if SKIPS:
@@ -64,21 +59,29 @@ def forward(
         tl.store(out + n[:, None] * channels + c[None, :], stored, mask=there)
         off = tl.where(there, stored.to(tl.float32) - first, 0.0)
         summed, squared = summed + off, squared + off * off
-    mean, inverse = put_together(first, summed, squared, count, tokens * channels, eps)
+    mean, inverse = put_together(first, summed, squared, tokens, channels, eps)
     put(after, mean, inverse, image, images)
 
 
 @triton.jit
-def put_together(first, summed, squared, count, size, eps):
-    """Mean and one over the deviation from lanes of `count` values, whose distances from `first` are summed.
+def put_together(first, summed, squared, tokens, channels, eps):
+    """Mean and one over the deviation of a map, each lane of whose tiles has summed up what its values are off `first`,
+    which is near them: so nothing cancels where the mean is large.
 
     Chan et al. 1979, Updating formulae and a pairwise algorithm for computing sample variances.
     """
-    some = tl.maximum(count, 1.0)
+    count = seen(tokens, first.shape[0])[:, None] * seen(channels, first.shape[1])[None, :]
+    size, some = tokens * channels, tl.maximum(count, 1.0)
     centre = first + summed / some
     mean = tl.sum(centre * count) / size
     spread = tl.sum(squared - summed * summed / some + (centre - mean) * (centre - mean) * count) / size
     return mean, 1.0 / tl.sqrt(tl.maximum(spread, 0.0) + eps)
+
+
+@triton.jit
+def seen(length, BLOCK: tl.constexpr):
+    """How many of `length` places each lane of a block that walks them has; none where it is past them."""
+    return (tl.maximum(length - tl.arange(0, BLOCK) + BLOCK - 1, 0) // BLOCK).to(tl.float32)
 
 
 @triton.jit

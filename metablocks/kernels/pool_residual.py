@@ -119,7 +119,8 @@ def _backward_flops(*_: Any, **__: Any) -> int:
 def elements(images: int, tokens: int, width: int) -> tuple[int, int]:
     """Elements of maps that the kernels of the forward and of the backward pass read and write.
 
-    Each walks an image twice, and the second time reads it from L2: that is not counted.
+    Each walks an image twice. The second walk is back from what was read last, out of L2 as far as that holds the
+    images that are under way, and is not counted.
     """
     places = images * tokens * width
     return 2 * places, 3 * places
