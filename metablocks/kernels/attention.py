@@ -32,8 +32,8 @@ LIMITS = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}  # rel
 def attention(packed: Tensor, scale: float) -> Tensor:
     """softmax(scale q k^T) v: packed (B, N, 3, H, D), queries, keys and values, to (B, N, H D)."""
     name = OWN
-    numbers = all(has_static_value(size) for size in packed.shape)
-    if numbers and packed.device.type in DEVICES and not torch.compiler.is_exporting():
+    tried = packed.device.type in DEVICES and not (torch.compiler.is_exporting() or torch.jit.is_tracing())
+    if tried and all(has_static_value(size) for size in packed.shape):
         keeps = torch.is_grad_enabled() and packed.requires_grad
         name = best(tuple(packed.shape), scale, packed.dtype, packed.device, keeps)
     return _attention(packed, scale, name)
