@@ -13,7 +13,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError
-from metablocks.core.kept import keep
+from metablocks.core.kept import keep, keeps
 from metablocks.core.text import printable
 from metablocks.nets import Network, blocks
 
@@ -114,9 +114,9 @@ def _compile(model: Network, how: Compile, backend: Callable[..., Any], dynamic:
         raise InputError(Fault(f"no way to compile called `{printable(how)}`", help="none, block or model"))
     if how == "none":
         return
-    model.register_forward_pre_hook(keep)
     if how == "model":
         model.register_forward_pre_hook(_admit, with_kwargs=True)
+        model.register_forward_pre_hook(keep)
         model.forward = _compiled(type(model).forward, backend, dynamic).__get__(model)
         return
     compiled: dict[Any, Callable[..., Any]] = {}
@@ -124,6 +124,8 @@ def _compile(model: Network, how: Compile, backend: Callable[..., Any], dynamic:
         if kind not in compiled:
             compiled[kind] = _compiled(type(block).forward, backend, dynamic)
         block.forward = compiled[kind].__get__(block)  # type: ignore[method-assign]
+        if keeps(block):
+            block.register_forward_pre_hook(keep)
     for module in model.once():
         module.forward = _compiled(type(module).forward, backend, dynamic).__get__(module)
 

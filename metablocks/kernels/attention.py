@@ -8,7 +8,7 @@ Letters: B batch, N tokens, H heads, D channels of a head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import torch
@@ -24,6 +24,7 @@ BACKENDS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
+REST = [*BACKENDS.values(), SDPBackend.MATH]
 DEVICES = ("cuda",)
 OWN = "torch"  # its own choice, which falls back to plain operations
 LIMITS = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}  # relative, of the norm of what is compared
@@ -32,20 +33,22 @@ LIMITS = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}  # rel
 def attention(packed: Tensor, scale: float) -> Tensor:
     """softmax(scale q k^T) v: packed (B, N, 3, H, D), queries, keys and values, to (B, N, H D)."""
     name = OWN
-    tried = packed.device.type in DEVICES and not (torch.compiler.is_exporting() or torch.jit.is_tracing())
-    if tried and all(has_static_value(size) for size in packed.shape):
+    traced = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if packed.device.type in DEVICES and not traced and all(has_static_value(size) for size in packed.shape):
         keeps = torch.is_grad_enabled() and packed.requires_grad
         name = best(tuple(packed.shape), scale, packed.dtype, packed.device, keeps)
-    return _attention(packed, scale, name)
+    return _attention(packed, scale, name, REST)
 
 
-def _attention(packed: Tensor, scale: float, name: str) -> Tensor:
+def _attention(packed: Tensor, scale: float, name: str, rest: Sequence[SDPBackend] = ()) -> Tensor:
+    """By a backend; where it may not run, as cuDNN's where results are to be deterministic, by the first of the rest
+    that may."""
     # to three of (B, H, N, D)
     query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
     if name == OWN:
         mixed = F.scaled_dot_product_attention(query, key, value, scale=scale)
     else:
-        with sdpa_kernel(BACKENDS[name]):
+        with sdpa_kernel([BACKENDS[name], *rest], set_priority=True):
             mixed = F.scaled_dot_product_attention(query, key, value, scale=scale)
     return mixed.transpose(1, 2).flatten(2)
 
@@ -53,10 +56,11 @@ def _attention(packed: Tensor, scale: float, name: str) -> Tensor:
 @torch.compiler.assume_constant_result  # in a graph that is being traced too, this runs, and its result is a constant
 def best(shape: tuple[int, ...], scale: float, dtype: torch.dtype, device: torch.device, keeps: bool) -> str:
     """The name of the backend to take for `packed` of a shape; `keeps`: whether there will be a backward pass."""
-    if dtype not in LIMITS:
+    if dtype not in LIMITS or not _all_allowed():
         return OWN
     batch, tokens, _, heads, width = shape
-    key = f"attention {batch} x {heads} x {tokens} x {width}, {dtype}{', backward' if keeps else ''}"
+    alike = 1 << max(batch - 1, 0).bit_length()  # batches up to twice as large share a verdict
+    key = f"attention {alike} x {heads} x {tokens} x {width}, {dtype}{', backward' if keeps else ''}"
 
     @cache
     def packed() -> Tensor:  # made only where nothing is remembered
@@ -71,6 +75,12 @@ def best(shape: tuple[int, ...], scale: float, dtype: torch.dtype, device: torch
     # not in inference mode, in which nothing has gradients; without autocast, which would round what is compared with
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         return trial.choose(key, calls, device, wrong)
+
+
+def _all_allowed() -> bool:
+    """Whether nobody has switched a backend off, and means it."""
+    allowed = torch.backends.cuda
+    return allowed.flash_sdp_enabled() and allowed.cudnn_sdp_enabled() and allowed.mem_efficient_sdp_enabled()
 
 
 def _tried(packed: Callable[[], Tensor], scale: float, name: str) -> list[Tensor]:

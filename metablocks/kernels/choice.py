@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from importlib.util import find_spec
-from typing import Literal
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 log = logging.getLogger("metablocks")
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Kernels = Literal["fused", "reference"]
 
 # A kernel that is wrong, raises or is slower than its twin does not run: see `window_trial`. No GPU has run them yet:
@@ -36,6 +40,17 @@ def why_not(device: torch.device) -> str:
         old = torch.cuda.get_device_capability(device) < (8, 0)
         return "they need a GPU of compute capability 8.0 or newer" if old or torch.version.hip else ""
     return "" if device.type == "cpu" and interpreted() else f"there are none for the device `{device.type}`"
+
+
+def on_its_device(launch: Callable[Concatenate[Tensor, P], T]) -> Callable[Concatenate[Tensor, P], T]:
+    """Has kernels run on the device of the first tensor, which need not be the current one."""
+
+    @wraps(launch)
+    def launched(first: Tensor, /, *rest: P.args, **named: P.kwargs) -> T:
+        with torch.cuda.device_of(first):
+            return launch(first, *rest, **named)
+
+    return launched
 
 
 def interpreted() -> bool:

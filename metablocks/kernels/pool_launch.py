@@ -11,6 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
+from metablocks.kernels.choice import on_its_device
 from metablocks.kernels.pool_backward import backward as backward_kernel
 from metablocks.kernels.pool_forward import forward
 from metablocks.kernels.pool_twin import Scales, Sizes
@@ -19,6 +20,7 @@ TOKENS, CHANNELS = 32, 64  # of a tile; so many channels in half precision are a
 OPTIONS = {"num_warps": 8, "maxnreg": 128}  # two programs a multiprocessor, without spills
 
 
+@on_its_device
 def residual(x: Tensor, weight: Tensor, scales: Scales, eps: float, sizes: Sizes) -> tuple[Tensor, Tensor, Tensor]:
     """As `pool_twin.residual`, of contiguous tensors."""
     out = torch.empty_like(x, dtype=torch.promote_types(x.dtype, weight.dtype))
@@ -29,6 +31,7 @@ def residual(x: Tensor, weight: Tensor, scales: Scales, eps: float, sizes: Sizes
     return out, before, after
 
 
+@on_its_device
 def backward(
     grad: Tensor, x: Tensor, weight: Tensor, scales: Scales, statistics: tuple[Tensor, Tensor], sizes: Sizes
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,7 @@ import hashlib
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 
-from metablocks.core import cache as kept
+from metablocks.core import cache as cache_files
 from metablocks.core.text import printable
 
 ROUNDS = 9
@@ -72,11 +73,11 @@ def verdict(
     """
     place = _place(device)
     if (known := _known.get((place, key)) or _read(place, key, candidates)) is None:
-        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        if _capturing(device):
             return Verdict(list(candidates)[-1], dict.fromkeys(candidates, "a CUDA graph was being captured"))
-        known = _tried(candidates, device, wrong)
-        if not any(why.startswith("OutOfMemoryError") for why in known.faults.values()):  # there may be more next time
-            kept.add(_file(place), {key: asdict(known)})
+        known, lasting = _tried(candidates, device, wrong)
+        if lasting:
+            cache_files.add(_file(place), {key: asdict(known)})
     return _known.setdefault((place, key), known)
 
 
@@ -92,8 +93,11 @@ def forget() -> None:
 
 def _tried(
     candidates: Mapping[str, Callable[[], Any]], device: torch.device, wrong: Callable[[str], str] | None
-) -> Verdict:
+) -> tuple[Verdict, bool]:
+    """The verdict, and whether it lasts: what was raised before anything was timed may not be raised next time, when
+    a compiler is there, or memory."""
     faults: dict[str, str] = {}
+    lasting = True
     *rivals, last = candidates
     for name in rivals:
         try:
@@ -102,16 +106,25 @@ def _tried(
                 _seconds(candidates[name], device)
         except Exception as error:  # whatever a compiler, a driver or a library may raise
             reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+            lasting = False
         if reason:
             faults[name] = printable(reason, limit=300)
     left = [name for name in rivals if name not in faults]
     if not left:
-        return Verdict(last, faults)
+        return Verdict(last, faults), lasting
     try:
         rounds = measured({name: candidates[name] for name in (*left, last)}, device)
     except torch.OutOfMemoryError:  # of the last: the others have run
-        return Verdict(left[0], faults)
-    return Verdict(fastest(rounds), faults, {name: statistics.median(times) for name, times in rounds.items()})
+        return Verdict(left[0], faults), False
+    timed = {name: statistics.median(times) for name, times in rounds.items()}
+    return Verdict(fastest(rounds), faults, timed), not any(why.startswith("OutOfMemory") for why in faults.values())
+
+
+def _capturing(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    with nullcontext() if device.index is None else torch.cuda.device(device):
+        return torch.cuda.is_current_stream_capturing()
 
 
 def measured(candidates: Mapping[str, Callable[[], Any]], device: torch.device) -> dict[str, list[float]]:
@@ -154,7 +167,7 @@ def _seconds(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def _read(place: str, key: str, candidates: Mapping[str, Any]) -> Verdict | None:
-    entry: Any = kept.read(_file(place)).get(key)
+    entry: Any = cache_files.read(_file(place)).get(key)
     try:
         found = Verdict(**entry)
     except TypeError:  # nothing is there, or something else

@@ -41,7 +41,8 @@ def _attention(
     scale: float,
 ) -> Tensor:
     given = (*_contiguous(qkv, table, fill, temperature), Windows.unpacked(windows), scale)
-    return window_trial.attention(given) if _runs(given) else window_trial.twin_attention(given).contiguous()
+    with torch.autocast(qkv.device.type, enabled=False):  # the twin sums in fp32, as the kernel does
+        return window_trial.attention(given) if _runs(given) else window_trial.twin_attention(given).contiguous()
 
 
 @_attention.register_fake
@@ -60,9 +61,10 @@ def _gradients(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     given = (*_contiguous(qkv, table, fill, temperature), Windows.unpacked(windows), scale)
-    if _runs(given):
-        return window_trial.gradients(grad.contiguous(), given)
-    return window_trial.twin_gradients(grad, given)
+    with torch.autocast(qkv.device.type, enabled=False):
+        if _runs(given):
+            return window_trial.gradients(grad.contiguous(), given)
+        return window_trial.twin_gradients(grad, given)
 
 
 @_gradients.register_fake

@@ -13,6 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
+from metablocks.kernels.choice import on_its_device
 from metablocks.kernels.window_backward import whole
 from metablocks.kernels.window_backward_tiles import keys, pairs, queries
 from metablocks.kernels.window_forward import forward, spread
@@ -22,6 +23,7 @@ PROGRAMS = 4  # a multiprocessor: about as many as stay on it, and then its shar
 INTERPRETED_PROGRAMS = 8  # few, so that each of them walks several windows, as on a GPU
 
 
+@on_its_device
 def attention(
     qkv: Tensor, table: Tensor, fill: Tensor | None, temperature: Tensor | None, windows: Windows, scale: float
 ) -> Tensor:
@@ -37,6 +39,7 @@ def attention(
     return out
 
 
+@on_its_device
 def gradients(
     grad: Tensor,
     qkv: Tensor,

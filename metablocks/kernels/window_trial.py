@@ -70,7 +70,7 @@ def _proven(which: str, given: Given, grad: Tensor | None) -> bool:
     qkv = given[0]
     if not qkv.is_cuda or os.environ.get("METABLOCKS_TRIAL") == "off":
         return True
-    return kernel_wins(which, given, grad)
+    return qkv.numel() > 0 and kernel_wins(which, given, grad)  # of nothing there is nothing to learn
 
 
 def kernel_wins(which: str, given: Given, grad: Tensor | None) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -9,6 +11,15 @@ import metablocks as mb
 from metablocks.core.kept import Keeping
 from metablocks.cuda_graph import Capture, replay_forward
 from tests.build.test_build import DROP, TINY
+
+
+class Doubled(Keeping):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+
+    def made(self):
+        return (2 * self.weight,)
 
 
 @pytest.fixture
@@ -29,7 +40,7 @@ def replayed():
     torch.manual_seed(0)
     plain, graphed = mb.build(TINY), mb.build(TINY)
     graphed.load_state_dict(plain.state_dict())
-    graphed.head.besides = Keeping()  # as Swin V2 has in each block
+    graphed.head.besides = Doubled()  # as Swin V2 has in each block
     replay_forward(graphed, capture)
     return plain, graphed, made
 
@@ -53,17 +64,42 @@ def test_nothing_is_captured_where_gradients_are_kept(replayed):
     x = images(2)
     graphed(x).sum().backward()
     plain(x).sum().backward()
-    torch.testing.assert_close([p.grad for p in graphed.parameters()], [p.grad for p in plain.parameters()])
+    for name, weight in plain.named_parameters():
+        torch.testing.assert_close(graphed.get_parameter(name).grad, weight.grad)
     assert not made
 
 
-def test_what_was_made_of_weights_that_changed_is_captured_again(replayed):
+def test_what_is_made_of_weights_that_changed_is_captured_again(replayed):
     _, graphed, made = replayed
-    part = next(module for module in graphed.modules() if isinstance(module, Keeping))
     with torch.no_grad():
-        for kept in (("one",), ("one",), ("other",)):
-            part.kept = part.kept if part.kept == kept else kept
+        for factor in (1, None, 2):
+            if factor:
+                graphed.head.besides.weight.mul_(factor)
             graphed(images(1))
+    assert len(made) == 2
+
+
+def test_weights_that_are_replaced_are_captured_again(replayed):
+    _, graphed, made = replayed
+    plain = mb.build(TINY)
+    x = images(1)
+    with torch.no_grad():
+        graphed(x)
+        graphed.load_state_dict({**graphed.state_dict(), **plain.state_dict()}, assign=True)
+        torch.testing.assert_close(graphed(x), plain(x))
+    assert len(made) == 2
+
+
+def test_a_copy_replays_its_own_weights(replayed):
+    plain, graphed, made = replayed
+    x = images(1)
+    with torch.no_grad():
+        graphed(x)
+        other = copy.deepcopy(graphed)
+        for weight in other.parameters():
+            weight.mul_(0.5)
+        torch.testing.assert_close(graphed(x), plain(x))
+        assert not torch.allclose(other(x), graphed(x))
     assert len(made) == 2
 
 

@@ -66,7 +66,7 @@ def test_the_fastest_that_runs_is_taken_for_a_shape_and_it_is_right(verdicts, ke
 
 def test_one_that_is_wrong_is_not_taken(verdicts, monkeypatch):
     right = tried._attention
-    monkeypatch.setattr(tried, "_attention", lambda packed, scale, name: right(packed, scale, name) * (
+    monkeypatch.setattr(tried, "_attention", lambda packed, scale, name, *rest: right(packed, scale, name, *rest) * (
         1.01 if name == "plain" else 1))  # fmt: skip
     tried.attention(torch.randn(SHAPE), 0.3)
     (found,) = verdicts.values()

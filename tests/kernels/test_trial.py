@@ -86,18 +86,18 @@ class TestMemory:
         assert len(calls) == made
 
     def test_nothing_is_tried_twice_on_a_machine(self):
-        first = trial.verdict("k", {"a": fails, "b": lambda: 1.0}, CPU)
+        first = trial.verdict("k", {"a": lambda: 2.0, "b": lambda: 1.0}, CPU)
         trial.forget()
         assert trial.verdict("k", {"a": lambda: 0.0, "b": fails}, CPU) == first
 
     def test_each_key_has_its_own_verdict(self):
-        assert trial.choose("k", {"a": fails, "b": lambda: 1.0}, CPU) == "b"
+        assert trial.choose("k", {"a": lambda: 2.0, "b": lambda: 1.0}, CPU) == "b"
         assert trial.choose("l", {"a": lambda: 1.0, "b": lambda: 1.0}, CPU) == "a"
         assert len(json.loads(files()[0].read_text())) == 2
 
     @pytest.mark.parametrize("what", ["_sources", "_version"])
     def test_other_kernels_or_versions_are_tried_anew(self, what, monkeypatch):
-        trial.choose("k", {"a": fails, "b": lambda: 1.0}, CPU)
+        trial.choose("k", {"a": lambda: 2.0, "b": lambda: 1.0}, CPU)
         monkeypatch.setattr(trial, what, lambda *_: "others")
         trial._place.cache_clear()
         assert trial.choose("k", {"a": lambda: 1.0, "b": lambda: 1.0}, CPU) == "a"
@@ -106,7 +106,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("text", ["", "[]", '{"k": 3}', '{"k": {"other": 1}}', '{"k": {"chosen": "gone"}}'])
     def test_a_damaged_memory_is_no_memory(self, text):
-        trial.choose("k", {"a": fails, "b": lambda: 1.0}, CPU)
+        trial.choose("k", {"a": lambda: 2.0, "b": lambda: 1.0}, CPU)
         files()[0].write_text(text)
         trial.forget()
         assert trial.choose("k", {"a": lambda: 1.0, "b": lambda: 1.0}, CPU) == "a"
@@ -114,6 +114,10 @@ class TestMemory:
     def test_a_memory_that_cannot_be_written_is_done_without(self, monkeypatch):
         monkeypatch.setenv("METABLOCKS_CACHE", "/dev/null/nowhere")
         assert trial.choose("k", {"a": lambda: 1.0, "b": lambda: 1.0}, CPU) == "a"
+
+    def test_what_was_raised_before_anything_was_timed_is_not_remembered_on_disk(self):
+        assert trial.choose("k", {"a": fails, "b": lambda: 1.0}, CPU) == "b"
+        assert files() == []
 
     def test_that_memory_ran_out_is_not_remembered_on_disk(self):
         def huge():
