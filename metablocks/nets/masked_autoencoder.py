@@ -78,6 +78,7 @@ class MaskedAutoencoder(Network):
         only the visible ones, where the encoder takes only these, and predicts only the masked ones: the same loss for
         less, through which alone gradients flow. Raises `InputError` for images, or noise, that it cannot take.
         """
+        self._lend()
         view, encoded, decoded = self._view(images)
         units = prod(view.units)
         if noise is None:
@@ -94,6 +95,20 @@ class MaskedAutoencoder(Network):
 
     def admit(self, images: Tensor) -> None:
         self._view(images)
+
+    def _lend(self) -> None:
+        """Gives the joints the modules that the network has now: someone may have put others in their places."""
+        encoder, decoder, (hide, fill, predict) = self.encoder, self.decoder, self.joints
+        token = {"mask_token": self.mask_token}
+        loans = (
+            (hide, {"stem": encoder.stem, "embedding": encoder.embedding} | token),
+            (fill, {"norm": self.norm, "embed": decoder.embed, "embedding": decoder.embedding} | token),
+            (predict, {"norm": decoder.norm, "predict": decoder.predict}),
+        )
+        for joint, modules in loans:
+            for name, module in modules.items():
+                if getattr(joint, name) is not module:
+                    setattr(joint, name, module)
 
     def target(self, images: Tensor) -> Tensor:
         """Images to the values of their patches (B, N, V), each patch normalised where the spec says so."""

@@ -147,3 +147,14 @@ def test_in_bfloat16_and_under_autocast_the_loss_is_near():
     half = mb.build(text, model.state_dict(), dtype="bfloat16")(images.bfloat16(), noise, lean=True)
     for found in (mixed.loss, half.loss):
         torch.testing.assert_close(found.float(), expected, atol=0, rtol=0.02)
+
+
+@pytest.mark.parametrize("compile", ["none", "block"])
+def test_a_module_in_the_place_of_another_is_the_one_that_runs(compile):
+    torch._dynamo.reset()
+    model, given = build(DROP.replace("STEM", PATCHES).replace("NORM", "layer_norm"), compile=compile, backend="eager")
+    before = model(*given).pred
+    model.decoder.predict = torch.nn.Linear(8, before.shape[2], bias=False)
+    torch.nn.init.zeros_(model.decoder.predict.weight)
+    assert before.abs().sum() > 0
+    assert model(*given).pred.abs().sum() == 0

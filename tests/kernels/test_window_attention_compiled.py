@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,16 +29,33 @@ def _missing() -> str:
 pytestmark = pytest.mark.skipif(bool(_missing()), reason=_missing() or "-")
 
 
-@pytest.mark.parametrize("capability", MATRIX)
-@pytest.mark.parametrize(("sides", "only", "kernels"), [("7,8", [], 2 * 8 * 2), ("12,16", ["shifted"], 2 * 4 * 4)])
-def test_no_variant_spills_and_each_has_matrix_instructions(
-    capability: int, sides: str, only: list[str], kernels: int
-) -> None:
-    """With padding and without, by dot products and by cosines; of one tile also those that are not shifted."""
+# capability, sides of windows, what else the script is told, and how many kernels that makes
+CASES = [
+    (capability, *case)
+    for capability in MATRIX
+    for case in (("7,8", (), 2 * 8 * 2), ("12,16", ("shifted",), 2 * 4 * 4))
+]
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[tuple, subprocess.CompletedProcess[str]]:
+    """What the script prints, side by side on all cores: a compiler is slow."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return dict(zip(CASES, pool.map(_compile, CASES), strict=True))
+
+
+def _compile(case: tuple) -> subprocess.CompletedProcess[str]:
+    capability, sides, more, _ = case
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(SCRIPT.parents[2]), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, SCRIPT, str(capability), sides, "32", *only]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, str(SCRIPT), str(capability), sides, "32", *more]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"sm_{case[0]}, {case[1]}")
+def test_no_variant_spills_and_each_has_matrix_instructions(case: tuple, compiled) -> None:
+    """With padding and without, by dot products and by cosines; of one tile also those that are not shifted."""
+    done, (capability, *_, kernels) = compiled[case], case
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(found) == kernels
