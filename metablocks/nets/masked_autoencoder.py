@@ -106,9 +106,9 @@ class MaskedAutoencoder(Network):
             (predict, {"norm": decoder.norm, "predict": decoder.predict}),
         )
         for joint, modules in loans:
-            for name, module in modules.items():
-                if getattr(joint, name) is not module:
-                    setattr(joint, name, module)
+            for name, lent in modules.items():
+                if getattr(joint, name) is not lent:
+                    setattr(joint, name, lent)
 
     def target(self, images: Tensor) -> Tensor:
         """Images to the values of their patches (B, N, V), each patch normalised where the spec says so."""
