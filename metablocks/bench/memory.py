@@ -158,29 +158,29 @@ class _Frugal:
     def __enter__(self) -> _Frugal:
         self.fillers: list[int] = []
         try:
-            self.library = ctypes.CDLL(None)
-            self.library.mallinfo2.restype = _Heap  # glibc 2.33
-            self.library.malloc.restype, self.library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-            self.library.free.restype, self.library.free.argtypes = None, [ctypes.c_void_p]
-            self.library.sbrk.restype, self.library.sbrk.argtypes = ctypes.c_void_p, [ctypes.c_ssize_t]
+            self.libc = ctypes.CDLL(None)
+            self.libc.mallinfo2.restype = _Heap  # glibc 2.33
+            self.libc.malloc.restype, self.libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+            self.libc.free.restype, self.libc.free.argtypes = None, [ctypes.c_void_p]
+            self.libc.sbrk.restype, self.libc.sbrk.argtypes = ctypes.c_void_p, [ctypes.c_ssize_t]
         except (AttributeError, OSError, TypeError):
             return self
         self.works = True
         self._set({M_TRIM_THRESHOLD: PAGE_MAPPED, M_TOP_PAD: 0, M_MMAP_THRESHOLD: PAGE_MAPPED})
         gc.collect()
-        self.library.malloc_trim(0)
+        self.libc.malloc_trim(0)
         self._fill()
         return self
 
     def __exit__(self, *exception: object) -> None:
         for block in self.fillers:
-            self.library.free(block)
+            self.libc.free(block)
         if self.works:
             self._set({M_TOP_PAD: 128 << 10, **SETTLED})
 
     def _fill(self) -> None:
         """Takes all the holes of the heap, the largest first. A block for which the heap has to grow fits in none."""
-        heap = self.library
+        heap = self.libc
         self._set({M_MMAP_MAX: 0})
         left, size = int(heap.mallinfo2().fordblks), 1 << 30
         while size >= PAGE_MAPPED // 2:
@@ -198,4 +198,4 @@ class _Frugal:
 
     def _set(self, options: dict[int, int]) -> None:
         for option, value in options.items():
-            self.library.mallopt(option, value)
+            self.libc.mallopt(option, value)

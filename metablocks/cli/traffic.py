@@ -147,7 +147,7 @@ def _notes(found: Sequence[Traffic]) -> Iterator[str]:
         "backward, without the optimiser"
     )
     yield (
-        "kernels: fused ones that inductor writes + those of a library or registered with torch.library (operands "
+        "kernels: fused ones that inductor writes + those of a library or registered with torch (operands "
         "read, results written) + operations outside of compiled graphs; a block: all kernels over all blocks"
     )
     if any(one.floor for one in found):

@@ -107,6 +107,11 @@ class Mixer(nn.Module):
         raise NotImplementedError
 
 
+def hooked(*modules: nn.Module) -> bool:
+    """Whether someone looks at a module with a hook: then it has to run as a module, and not as a part of a kernel."""
+    return any(one._forward_hooks or one._forward_pre_hooks for one in modules)
+
+
 def split_heads(dim: int, heads: int | None, head_dim: int | None) -> tuple[int, int]:
     """(heads, head_dim) at width `dim` from the one of the two that is given; raises `Misfit`."""
     key, given = ("heads", heads) if heads else ("head_dim", head_dim)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Around, Mixer, Statistics
+from metablocks.core.mixer import Around, Mixer, Statistics, hooked
 from metablocks.parts.norm import Norm, TokenGroupNorm
 
 Order = Literal["pre", "post"]
@@ -80,8 +80,8 @@ class Branch(nn.Module):
             return None
         if self.training and self.dropout.p:
             return None
-        if any(one._forward_hooks or one._forward_pre_hooks for one in (self, norm, op, self.dropout)):
-            return None  # whoever looks at the parts sees them run
+        if hooked(self, norm, op, self.dropout):
+            return None
         kept = kept_images(x, self.drop_rate) if self.drops_path and self.training else None
         return op.branch(x, grid, Around(norm.weight, norm.bias, norm.eps, self.layer_scale, self.res_scale, kept))
 
@@ -99,7 +99,9 @@ class Block(nn.Module):
         grid = grid or self.grid
         # both branches have the same norm, so that what the first one knows of its result is for the second one
         x, known = self.mixer.whole(x, grid) or (self.mixer(x, grid), None)
-        return x if self.mlp is None else self.mlp(x, known=known)
+        if self.mlp is None:
+            return x
+        return self.mlp(x, known=None if hooked(self.mlp.norm, self.mlp.op) else known)
 
     @property
     def kept_share(self) -> float:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from metablocks.core.mixer import Misfit, Statistics
+from metablocks.core.mixer import Misfit, Statistics, hooked
 from metablocks.core.settings import MAX_SIZE, Positive, Rate, Settings, Size, fault
 from metablocks.parts.activation import Activation, activation
 from metablocks.parts.norm import TokenGroupNorm
@@ -79,7 +79,9 @@ class ChannelMlp(nn.Module):
         """Of norm(x), for one group whose statistics are known. Compiled for inference, no normed map is stored: with r
         one over the deviation and m the mean of an image, fc1(norm(x)) is r (fc1' x - m slope) + shift, the end of a
         product. In training the backward pass would read more for it than a normed map takes."""
-        if torch.is_grad_enabled() or not torch.compiler.is_compiling():
+        # a layer that someone has put in the place of fc1, an adapter for one, is more than its weight
+        plain = type(self.fc1) is nn.Linear and not hooked(self.fc1)
+        if torch.is_grad_enabled() or not torch.compiler.is_compiling() or not plain:
             return self(norm.by(x, known))
         weight, slope, shift = self.folded(norm)
         mean, inverse = (one[:, None, None] for one in known)

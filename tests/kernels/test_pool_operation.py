@@ -187,3 +187,30 @@ def test_a_branch_takes_it_where_its_norm_is_one_number_an_image(norm, more, tra
 def test_the_reference_path_does_not_take_it() -> None:
     model = network(kernels="reference")
     assert operations(lambda: model(images())) == []
+
+
+class Adapted(torch.nn.Linear):
+    """A layer with an adapter, which adds to what its weight gives."""
+
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+@pytest.mark.parametrize("how", ["none", "block"])
+def test_layers_and_hooks_that_someone_has_put_into_a_block_run(how) -> None:
+    torch._dynamo.reset()
+    seen, outputs = [], []
+    for kernels, compiled in (("reference", "none"), ("fused", how)):
+        torch.manual_seed(0)
+        model = network(kernels=kernels, compile=compiled, backend="aot_eager")
+        for stage in model.encoder.stages:
+            for block in stage.blocks:
+                block.mlp.op.fc1.__class__ = Adapted
+        last = model.encoder.stages[-1].blocks[-1]
+        for part in (last.mixer, last.mixer.norm, last.mlp.norm):
+            part.register_forward_hook(lambda *_: seen.append(kernels))  # noqa: B023  (called in this turn)
+        with torch.no_grad():
+            outputs.append(model(images()))
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-5)
+    assert seen.count("reference") == 3
+    assert how == "block" or seen.count("fused") == 3

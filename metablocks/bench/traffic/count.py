@@ -50,7 +50,7 @@ class Row:
 class Moved:
     """`elements` and `bytes` of activations for one image; `fixed` elements once a batch, weights above all.
 
-    Kernels: `fused` ones that inductor writes, `extern` ones of a library or registered with torch.library, and
+    Kernels: `fused` ones that inductor writes, `extern` ones of a library or registered with torch, and
     `eager` operations outside of compiled graphs.
     """
 

@@ -2,7 +2,7 @@
 
 What a kernel moves is the least that it can: of every buffer the elements that its index expressions reach, each
 counted once, and never more than the buffer has. What it reads again from a cache is not counted, nor what stays in
-it. Of a kernel from a library, and of one registered with torch.library, the operands are read and the results
+it. Of a kernel from a library, and of one registered with torch, the operands are read and the results
 written, once each.
 """
 
@@ -44,7 +44,7 @@ class Access:
 class Kernel:
     """One launch, and the operations that it is made of.
 
-    Its kind: `fused`, written by inductor; `extern`, of a library or registered with torch.library; `eager`, an
+    Its kind: `fused`, written by inductor; `extern`, of a library or registered with torch; `eager`, an
     operation outside of a compiled graph.
     """
 
