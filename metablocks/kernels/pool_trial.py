@@ -7,10 +7,8 @@ then both are timed on that call. What is wrong, raises or is slower does not ru
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,19 +17,15 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from metablocks.kernels import pool_twin, trial
 
-log = logging.getLogger("metablocks")
-
 Pass = Literal["residual", "backward"]
 Given = tuple[Any, ...]
 """What the function of that name in `pool_twin` takes: a map first, the scales last but two, the sizes last."""
-CLOSE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
-"""How far a result may be from the twin in float64, over its largest value."""
 
 
 def run(which: Pass, given: Given) -> tuple[Tensor, Tensor, Tensor]:
     """A pass over contiguous maps for which there is a kernel. In Triton's interpreter that is what runs."""
-    off = not (given[0].is_cuda and given[0].numel()) or os.environ.get("METABLOCKS_TRIAL") == "off"
-    return (_kernel(which) if off or kernel_wins(which, given) else _twin(which))(*given)
+    untried = trial.off(given[0]) or not given[0].numel()  # of nothing there is nothing to learn
+    return (_kernel(which) if untried or kernel_wins(which, given) else _twin(which))(*given)
 
 
 def kernel_wins(which: Pass, given: Given) -> bool:
@@ -39,7 +33,7 @@ def kernel_wins(which: Pass, given: Given) -> bool:
     calls = {"kernel": partial(_run, _kernel, which, given), "twin": partial(_run, _twin, which, given)}
     found = trial.verdict(_key(which, given), calls, given[0].device, lambda _: _wrong(which, given))
     if found.chosen != "kernel":
-        _warn(f"fused pooling, {which}, {tuple(given[0].shape)}, {given[0].dtype}", found.why_not("kernel"))
+        trial.warn(f"fused pooling, {which}, {tuple(given[0].shape)}, {given[0].dtype}", found.why_not("kernel"))
     return found.chosen == "kernel"
 
 
@@ -61,8 +55,7 @@ def _key(which: Pass, given: Given) -> str:
     """What kernels are compiled for, and the size of the work: batches that are alike share a verdict."""
     images, *shape = given[0].shape
     there = [getattr(one, "dtype", None) for one in tree_leaves(given[:-1])]
-    alike = (images - 1).bit_length()
-    return f"pool_residual {which} {shape} {given[-1]} {there} {alike}"
+    return f"pool_residual {which} {shape} {given[-1]} {there} {trial.alike(images)}"
 
 
 def _wrong(which: Pass, given: Given) -> str:
@@ -75,10 +68,8 @@ def _wrong(which: Pass, given: Given) -> str:
     drawn = tree_map_only(Tensor, draw, _some(given, 2))
     exact = tree_map_only(Tensor, Tensor.double, drawn)
     for index, (one, true) in enumerate(zip(_kernel(which)(*drawn), _twin(which)(*exact), strict=True)):
-        if true.numel():
-            off = float((one.double() - true).abs().max() / true.abs().max().clamp_min(0.1))
-            if not off <= CLOSE[given[0].dtype]:  # also where it is no number
-                return f"result {index} is off by {off:.1e} of its largest value"
+        if why := trial.far(f"result {index}", one, true, given[0].dtype):
+            return why
     return ""
 
 
@@ -90,8 +81,3 @@ def _some(given: Given, images: int) -> Given:
 
     *before, (scale, skip, kept), after, sizes = tree_map_only(Tensor, cut, given)
     return *before, (scale, skip, None if kept is None else kept[:images]), after, sizes
-
-
-@cache
-def _warn(name: str, why: str) -> None:
-    log.warning("%s: %s; plain PyTorch runs in its place", name, why)

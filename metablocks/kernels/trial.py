@@ -7,6 +7,8 @@ with other versions, everything is tried anew. What cannot be told apart from no
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -18,10 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from metablocks.core import cache as cache_files
 from metablocks.core.text import printable
 
+log = logging.getLogger("metablocks")
+
+CLOSE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+"""How far a result may be from the twin in float64, over its largest value."""
 ROUNDS = 9
 BUDGET_S = 2.0
 """Seconds after which no further round begins; three are always made."""
@@ -203,3 +210,28 @@ def _sources() -> str:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def off(tensor: Tensor) -> bool:
+    """Whether a kernel runs untried: in Triton's interpreter, which is there for it, and where trials are off."""
+    return not tensor.is_cuda or os.environ.get("METABLOCKS_TRIAL") == "off"
+
+
+def alike(images: int) -> int:
+    """The same for batches that are alike, and so share a verdict."""
+    return (images - 1).bit_length()
+
+
+def far(what: str, found: Tensor, exact: Tensor, dtype: torch.dtype) -> str:
+    """That a result in a dtype is far from the exact one; nothing where it is close."""
+    if not exact.numel():
+        return ""
+    error = float((found.double() - exact).abs().max() / exact.abs().max().clamp_min(0.1))
+    # not "far where above", so that what is no number is far
+    return "" if error <= CLOSE[dtype] else f"{what} is off by {error:.1e} of its largest value"
+
+
+@cache
+def warn(name: str, why: str) -> None:
+    """Says once that a kernel does not run."""
+    log.warning("%s: %s; plain PyTorch runs in its place", name, why)

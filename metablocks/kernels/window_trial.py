@@ -7,10 +7,8 @@ says so once. `METABLOCKS_TRIAL=off` lets kernels run untried, for checks of the
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,14 +16,10 @@ from torch import Tensor
 from metablocks.kernels import trial, window_twin
 from metablocks.kernels.window_layout import Windows
 
-log = logging.getLogger("metablocks")
-
 Given = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Windows, float]
 """qkv, table, fill, temperature, windows, scale"""
 IMAGES = 32
 """Images that the twin has at a time, because its scores are in memory, and that both are timed on."""
-CLOSE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
-"""How far a result may be from the twin in float64, over its largest value."""
 
 PASSES = (
     ("output",),
@@ -68,7 +62,7 @@ def _summed(parts: Sequence[Tensor]) -> Tensor:
 def _proven(which: str, given: Given, grad: Tensor | None) -> bool:
     """Whether the kernel runs. In Triton's interpreter it does: that is what it is for."""
     qkv = given[0]
-    if not qkv.is_cuda or os.environ.get("METABLOCKS_TRIAL") == "off":
+    if trial.off(qkv):
         return True
     return qkv.numel() > 0 and kernel_wins(which, given, grad)  # of nothing there is nothing to learn
 
@@ -82,7 +76,7 @@ def kernel_wins(which: str, given: Given, grad: Tensor | None) -> bool:
     found = trial.verdict(_key(which, given), calls, qkv.device, lambda _: _wrong(given, grad))
     if found.chosen != "kernel":
         kind = f"{' x '.join(map(str, windows.window))}, head_dim {_head_dim(given)}, {qkv.dtype}".replace("torch.", "")
-        _warn(f"fused window attention, {which}, {kind}", found.why_not("kernel"))
+        trial.warn(f"fused window attention, {which}, {kind}", found.why_not("kernel"))
     return found.chosen == "kernel"
 
 
@@ -99,8 +93,7 @@ def _twin(given: Given, grad: Tensor | None) -> tuple[Tensor, ...]:
 def _key(which: str, given: Given) -> str:
     """What kernels are compiled for, and the size of the work: batches that are alike share a verdict."""
     dtypes = [None if one is None else str(one.dtype) for one in given[:4]]
-    alike = (given[0].shape[0] - 1).bit_length()
-    return f"window_attention {which} {given[4].packed()} {_head_dim(given)} {dtypes} {alike}"
+    return f"window_attention {which} {given[4].packed()} {_head_dim(given)} {dtypes} {trial.alike(len(given[0]))}"
 
 
 def _head_dim(given: Given) -> int:
@@ -120,22 +113,10 @@ def _wrong(given: Given, grad: Tensor | None) -> str:
     found = _kernel((qkv, table, fill, temperature, *given[4:]), above)
     exact = (qkv.double(), table.double(), _double(fill), _double(temperature), *given[4:])
     for name, one, true in zip(PASSES[grad is not None], found, _twin(exact, _double(above)), strict=True):
-        off = _distance(one, true)
-        if not off <= CLOSE[qkv.dtype]:  # also where it is no number
-            return f"the {name} is off by {off:.1e} of its largest value"
+        if why := trial.far(f"the {name}", one, true, qkv.dtype):
+            return why
     return ""
 
 
 def _double(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.double()
-
-
-def _distance(value: Tensor, exact: Tensor) -> float:
-    if not exact.numel():
-        return 0.0
-    return float((value.double() - exact).abs().max() / exact.abs().max().clamp_min(0.1))
-
-
-@cache
-def _warn(name: str, why: str) -> None:
-    log.warning("%s: %s; plain PyTorch runs in its place", name, why)

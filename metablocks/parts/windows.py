@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SEPARATE = -100.0
-"""Added to the score of two tokens that a shift brought into one window; the value of the original."""
+from metablocks.kernels.window_twin import SEPARATE
 
 Pair = tuple[int, int]
 Device = torch.device | str

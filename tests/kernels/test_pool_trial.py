@@ -17,7 +17,7 @@ def fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("METABLOCKS_CACHE", str(tmp_path))
     monkeypatch.setattr(trial, "_seconds", lambda call, _: (call(), 1.0)[1])  # nothing is timed
     trial.forget()
-    pool_trial._warn.cache_clear()
+    trial.warn.cache_clear()
     yield
     trial.forget()
 

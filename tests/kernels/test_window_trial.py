@@ -20,7 +20,7 @@ def fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("METABLOCKS_CACHE", str(tmp_path))
     monkeypatch.setattr(trial, "_seconds", lambda call, _: (call(), 1.0)[1])  # nothing is timed
     trial.forget()
-    window_trial._warn.cache_clear()
+    trial.warn.cache_clear()
     yield
     trial.forget()
 
