@@ -13,6 +13,8 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from metablocks.core.tracing import exporting
+
 
 class Keeping(nn.Module):
     """A module with such values. It takes them from `of_weights`."""
@@ -26,7 +28,7 @@ class Keeping(nn.Module):
 
     def of_weights(self) -> tuple[Any, ...]:
         """The values: kept ones in a graph alone, before which `keep` has looked at them."""
-        graph = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+        graph = torch.compiler.is_compiling() and not exporting()
         if not graph or self.kept is None or torch.is_grad_enabled():
             return self.made()
         return self.kept

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from metablocks.core.tracing import exporting
 from metablocks.kernels import trial
 
 BACKENDS = {
@@ -33,7 +34,7 @@ LIMITS = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}  # rel
 def attention(packed: Tensor, scale: float) -> Tensor:
     """softmax(scale q k^T) v: packed (B, N, 3, H, D), queries, keys and values, to (B, N, H D)."""
     name = OWN
-    traced = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    traced = exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if packed.device.type in DEVICES and not traced and all(has_static_value(size) for size in packed.shape):
         keeps = torch.is_grad_enabled() and packed.requires_grad
         name = best(tuple(packed.shape), scale, packed.dtype, packed.device, keeps)

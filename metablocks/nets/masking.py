@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
+from metablocks.core.tracing import exporting
 from metablocks.nets.parts import Embedding
 from metablocks.parts.norm import by_token
 from metablocks.parts.position import MaskToken
@@ -45,7 +46,7 @@ class Hide(nn.Module):
     def forward(self, images: Tensor, noise: Tensor, view: View, lean: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Returns tokens (B, P + K, C), units from the smallest noise on (B, U), and the place of each in these."""
         # ONNX has no other sort than its own, in which the first of two equals comes first
-        order = noise.argsort(1) if torch.compiler.is_exporting() else noise.argsort(dim=1, stable=True)
+        order = noise.argsort(1) if exporting() else noise.argsort(dim=1, stable=True)
         rank = torch.arange(order.shape[1], device=order.device).expand_as(order)
         restore = torch.zeros_like(order).scatter(1, order, rank)
         if self.drops:

@@ -80,7 +80,7 @@ def test_masked_pretraining_reduces_its_loss(name):
     noise = torch.rand(2, size[0] // 32 * size[1] // 32)
     optimiser = torch.optim.AdamW(net.parameter_groups(0.0), lr=5e-3)
     losses = []
-    for _ in range(4):
+    for _ in range(8):
         loss = net(images, noise).loss
         optimiser.zero_grad()
         loss.backward()

@@ -47,7 +47,8 @@ def windows(name: str, keys: str = "window: 3, heads: 2, pad: true") -> str:
 
 
 SIZES = [(40, 64), (64, 36), (48, 48), (128, 96)]
-MORE_SIZES = [(36, 100), (52, 32), (32, 52), (44, 68), (24, 24), (68, 72), (72, 80), (96, 40)]
+# torch 2.11 makes another graph where the height alone is that of the plan
+MANY_SIZES = [(32, 32), (52, 32), (32, 52), *SIZES, (36, 100), (44, 68), (24, 24), (68, 72), (72, 80), (96, 40)]
 WINDOWED = [windows(name) for name in ("window_attention", "cosine_window_attention", "window_mlp")]
 UNCUT = [HIERARCHY, PLAIN, PLAIN.replace("learned", "sincos_2d")]
 every_net = pytest.mark.parametrize("text", [*UNCUT, *WINDOWED])
@@ -96,11 +97,13 @@ def test_dynamic_graphs_are_not_compiled_again_for_each_size(text, compile):
     eager, model = fresh(text), fresh(text, compile=compile, backend=counting, dynamic=True)
     graphs = []
     with torch.inference_mode():
-        for height, width in [(32, 32), *SIZES, *MORE_SIZES]:
+        for height, width in MANY_SIZES:
             images = torch.randn(2, 3, height, width)
             assert torch.allclose(model(images), eager(images), atol=1e-5)
             graphs.append(counting.graphs)
-    assert graphs[1] == graphs[-1]  # the second size, which is not square, is the last to cost one
+    assert (
+        graphs[2] == graphs[-1]
+    )  # sizes that are not square and of which one side is planned are the last to cost one
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_dynamic_graphs_of_windows_train_on_many_sizes(name, kernels):
     text = windows(name).replace(", {dim: 32, depth: 2}", "")
     eager, model = fresh(text), fresh(text, compile="block", backend=compiler, dynamic=True, kernels=kernels)
     graphs = []
-    for height, width in [(32, 32), *SIZES, *MORE_SIZES]:
+    for height, width in MANY_SIZES:
         images = torch.randn(2, 3, height, width)
         for network in (eager, model):
             network.zero_grad()
@@ -127,7 +130,7 @@ def test_dynamic_graphs_of_windows_train_on_many_sizes(name, kernels):
         for (parameter, own), other in zip(model.named_parameters(), eager.parameters(), strict=True):
             torch.testing.assert_close(own.grad, other.grad, msg=lambda told, at=parameter: f"{at}: {told}")
         graphs.append(compiler.frame_count)
-    assert graphs[0] < graphs[1] == graphs[-1]
+    assert graphs[0] < graphs[2] == graphs[-1]
 
 
 def test_a_grid_that_cuts_the_window_has_graphs_of_its_own_and_no_size_of_it_another():
