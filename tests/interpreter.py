@@ -7,12 +7,33 @@ a process of its own. In bfloat16 it gives wrong numbers without an error (Trito
 from __future__ import annotations
 
 import os
+from collections import Counter
 from importlib.util import find_spec
 
 import pytest
 
 INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton") is not None
 interpreted = pytest.mark.skipif(not INTERPRETS, reason="Triton is not asked to interpret: see test_interpreted.py")
+
+
+def moved_elements(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """Elements that kernels read or write from now on, by their size in bytes; those that a mask leaves out are not."""
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    found: Counter[int] = Counter()
+
+    def counted(name: str, at: int) -> None:
+        usual = getattr(InterpreterBuilder, name)
+
+        def call(self, pointers, *rest):
+            found[pointers.get_element_ty().primitive_bitwidth // 8] += int(rest[at].data.sum())
+            return usual(self, pointers, *rest)
+
+        monkeypatch.setattr(InterpreterBuilder, name, call)
+
+    counted("create_masked_load", 0)
+    counted("create_masked_store", 1)
+    return found
 
 
 def _numpy_may_be_new() -> None:

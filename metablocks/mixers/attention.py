@@ -56,4 +56,4 @@ class Attention(Mixer):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         packed = self.qkv(x).unflatten(-1, (3, self.sizes.heads, self.sizes.head_dim))
-        return self.proj(attention(packed, self.sizes.scale))
+        return self.proj(attention(packed, self.sizes.scale, self.fused))

@@ -39,7 +39,7 @@ def verdicts(on_cpu, monkeypatch):  # noqa: ARG001  (another fixture)
         return found[key]
 
     monkeypatch.setattr(trial, "verdict", kept)
-    times = {"flash": 3.0, "cudnn": 2.0, "plain": 1.0, "torch": 2.0}
+    times = {"flash": 3.0, "cudnn": 2.0, "plain": 1.0, "tile": 0.5, "torch": 2.0}
     monkeypatch.setattr(trial, "_seconds", lambda call, _: (call(), times[call.args[-1]])[1])
     return found
 
@@ -108,6 +108,78 @@ def test_nothing_is_tried_on_a_cpu(monkeypatch):
     torch.testing.assert_close(tried.attention(x := torch.randn(SHAPE), 0.3), twin(x, 0.3), atol=1e-5, rtol=1e-5)
 
 
+@pytest.fixture
+def with_tile(verdicts, monkeypatch):
+    """Our kernel is a candidate too, as its twin."""
+    monkeypatch.setattr(tried, "why_not", lambda _: "")
+    return verdicts
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["forward", "with a backward pass"])
+def test_our_kernel_is_taken_where_it_is_the_fastest_and_it_is_right(with_tile, keeps):
+    packed = torch.randn(SHAPE, dtype=torch.float16, requires_grad=keeps)
+    out = tried.attention(packed, 0.3, fused=True)
+    torch.testing.assert_close(out, twin(packed.float(), 0.3).half(), atol=2e-3, rtol=2e-3)
+    (key,) = with_tile
+    assert key == "attention 2 x 4 x 50 x 16, torch.float16" + (", backward" if keeps else "") + ", tile"
+    assert trial.choices()[key] == "tile"
+
+
+def test_our_kernel_is_not_taken_where_it_is_as_fast_as_one_of_torch(with_tile, monkeypatch):
+    monkeypatch.setattr(trial, "_seconds", lambda call, _: (call(), 1.0)[1])
+    tried.attention(torch.randn(SHAPE, dtype=torch.float16), 0.3, fused=True)
+    (found,) = with_tile.values()
+    assert (found.chosen, set(found.seconds)) == ("flash", {"flash", "plain", "tile", "torch"})
+
+
+def test_our_kernel_is_not_taken_where_it_is_wrong(with_tile, monkeypatch):
+    monkeypatch.setattr(tried, "tile_attention", lambda packed, scale: twin(packed, 1.1 * scale))
+    tried.attention(torch.randn(SHAPE, dtype=torch.float16), 0.3, fused=True)
+    (found,) = with_tile.values()
+    assert found.chosen == "plain"
+    assert found.faults["tile"].startswith("its output is off by")
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "fused"),
+    [
+        (SHAPE, torch.float16, False),
+        (SHAPE, torch.float32, True),
+        ((1, 197, 3, 2, 16), torch.float16, True),
+        ((1, 65, 3, 1, 80), torch.float16, True),
+    ],
+    ids=["not asked for", "single precision", "a long sequence", "wide heads"],
+)
+def test_our_kernel_is_not_tried_where_it_may_not_run(with_tile, shape, dtype, fused):
+    tried.attention(torch.randn(shape, dtype=dtype), 0.3, fused)
+    ((key, found),) = with_tile.items()
+    assert "tile" not in key
+    assert "tile" not in {*found.seconds, *found.faults}
+
+
+@pytest.mark.parametrize("how", ["none", "block", "model"])
+def test_a_network_that_takes_the_reference_path_never_runs_our_kernel(with_tile, how, monkeypatch):
+    runs, found, ours = [], [], tried.tile_attention
+    monkeypatch.setattr(tried, "tile_attention", lambda *given: runs.append(1) or ours(*given))
+    for kernels in ("fused", "reference"):
+        torch.manual_seed(0)
+        runs.clear()
+        model = mb.build(TINY, dtype="float16", compile=how, backend="aot_eager", kernels=kernels)
+        found.append(model(torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32).half()))
+        found[-1].float().sum().backward()
+        assert bool(runs) == (kernels == "fused")
+    torch.testing.assert_close(*found, atol=2e-3, rtol=2e-3)
+    assert [one.chosen for one in with_tile.values()] == ["tile", "plain"]
+
+
+def test_our_kernel_is_not_in_an_export(with_tile):
+    exported = torch.export.export(
+        mb.build(TINY, dtype="float16", kernels="fused"), (torch.randn(2, 3, 32, 32).half(),)
+    )
+    assert with_tile == {}
+    assert "tile_attention" not in str(exported.graph)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("keeps", [False, True], ids=["forward", "with a backward pass"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -119,7 +191,7 @@ def test_a_gpu_takes_what_is_right(shape, dtype, keeps, monkeypatch, tmp_path):
     compiled = torch.compile(tried.attention, fullgraph=True, dynamic=False)
     goal = twin(packed.double(), 0.125)
     for attend in (tried.attention, compiled):
-        assert (attend(packed, 0.125).double() - goal).norm() / goal.norm() <= tried.LIMITS[dtype]
+        assert (attend(packed, 0.125, True).double() - goal).norm() / goal.norm() <= tried.LIMITS[dtype]
     (found,) = [one for (_, key), one in trial._known.items() if key.startswith("attention")]
-    assert found.chosen in (*tried.BACKENDS, tried.OWN)
+    assert found.chosen in (*tried.BACKENDS, tried.TILE, tried.OWN)
     assert found.seconds or dtype == torch.float32

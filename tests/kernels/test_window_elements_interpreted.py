@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from interpreter import interpreted
+from interpreter import interpreted, moved_elements
 from kernels.window_cases import CASES, NAMES
 
 from metablocks.kernels.window_layout import elements
@@ -17,23 +17,7 @@ FIRST = ("7, not shifted", "7, padded, qkv without bias", "8, shifted, cosine", 
 
 @pytest.fixture
 def moved(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
-    """Elements that are read or written, by their size in bytes; those that a mask leaves out are not."""
-    from triton.runtime.interpreter import InterpreterBuilder
-
-    found: Counter[int] = Counter()
-
-    def counted(name: str, at: int) -> None:
-        usual = getattr(InterpreterBuilder, name)
-
-        def call(self, pointers, *rest):
-            found[pointers.get_element_ty().primitive_bitwidth // 8] += int(rest[at].data.sum())
-            return usual(self, pointers, *rest)
-
-        monkeypatch.setattr(InterpreterBuilder, name, call)
-
-    counted("create_masked_load", 0)
-    counted("create_masked_store", 1)
-    return found
+    return moved_elements(monkeypatch)
 
 
 def given(name: str) -> tuple[list, torch.Tensor]:
