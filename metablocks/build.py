@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from metablocks.compiler import Choices, Compile, checkpoint_blocks, compile_network, compiling, explain_compile_error
+from metablocks.core import heap
 from metablocks.core.errors import Fault, InputError, MissingError
 from metablocks.core.mixer import Mixer
 from metablocks.cuda_graph import captured, check_device, replay_forward
@@ -64,6 +65,8 @@ def build(  # noqa: PLR0913  (ways to build are a promise to users)
     CUDA graph on another device.
     """
     device, dtype = device_of(device), dtype_of(dtype)
+    if device.type == "cpu":
+        heap.keep_freed()
     if cuda_graph:
         check_device(device)
     model = skeleton(plan)

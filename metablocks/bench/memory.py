@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metablocks.core import heap
+from metablocks.core.heap import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -24,8 +27,7 @@ GLIBC = "weights and optimiser + growth of VmHWM in one call, free heap filled, 
 LINUX = "weights and optimiser + growth of VmHWM in one call, allocator as it is"
 
 PAGE_MAPPED = 64 << 10  # blocks from this size on are mapped, so that freeing one lowers the resident set at once
-SETTLED = {-3: 32 << 20, -1: 64 << 20}  # where glibc's own thresholds come to rest in a process that frees large blocks
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
+M_TOP_PAD, M_MMAP_MAX = -2, -4
 MALLINFO = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 MAPPINGS = 65536  # glibc's default of M_MMAP_MAX
 
@@ -176,7 +178,7 @@ class _Frugal:
         for block in self.fillers:
             self.libc.free(block)
         if self.works:
-            self._set({M_TOP_PAD: 128 << 10, **SETTLED})
+            self._set({M_TOP_PAD: 128 << 10, **heap.thresholds()})
 
     def _fill(self) -> None:
         """Takes all the holes of the heap, the largest first. A block for which the heap has to grow fits in none."""

@@ -100,6 +100,7 @@ def _conditions(records: Sequence[Record]) -> Iterator[str]:
         torch = f"torch {printable(str(place['torch']))}" if "torch" in place else ""
         extra = [word.replace("_", " ") for word in ("channels_last", "checkpoint") if getattr(record, word)]
         extra += [f"{record.kernels} kernels"] if record.kernels else []
+        extra += ["freed memory kept"] if place.get("freed_memory") == "kept" else []
         words = [f"{record.device}{name}", record.mode, record.dtype, *extra, threads, torch, "random weights"]
         told[", ".join(filter(None, words))] = None
     # a worker that died at once does not know its device; the rows beside it do

@@ -15,6 +15,7 @@ from metablocks.bench.case import Case
 from metablocks.bench.failures import CaseFailedError, compiling
 from metablocks.bench.sensors import Sensors, summarised, warnings
 from metablocks.compiler import from_cache
+from metablocks.core import heap
 from metablocks.costs import CONVENTION
 from metablocks.kernels.trial import choices
 
@@ -66,6 +67,8 @@ class Session:
         first = self._first_call()
         self.worker_peak = memory.resident("VmHWM")
         told += environment.changed(before, environment.environment(self.case.device))
+        if heap.keeps():
+            found["freed_memory"] = "kept"
         return {
             "environment": found,
             "environment_warnings": told,
