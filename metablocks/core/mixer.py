@@ -90,6 +90,9 @@ class Mixer(nn.Module):
     takes_branch: ClassVar[bool] = False
     """Whether, where it is fused, `branch` does all of a branch."""
 
+    takes_norm: ClassVar[bool] = False
+    """Whether `normed` does with the statistics of a norm what `forward` does with a normed map."""
+
     def __init__(self, sizes: Any) -> None:
         super().__init__()
         self.sizes = sizes
@@ -99,6 +102,10 @@ class Mixer(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Tokens (B, N, C) on `grid` to tokens of the same shape."""
+        raise NotImplementedError
+
+    def normed(self, x: Tensor, norm: Any, known: Statistics, grid: Grid) -> Tensor:
+        """Of norm(x), for a norm of one group with these statistics: where it `takes_norm`."""
         raise NotImplementedError
 
     def branch(self, x: Tensor, grid: Grid, around: Around) -> tuple[Tensor, Statistics]:

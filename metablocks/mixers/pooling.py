@@ -7,6 +7,7 @@ count in the mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -39,6 +40,7 @@ class Settings(MixerSettings):
 
 class Pooling(Mixer):
     takes_branch = True
+    takes_norm = True
     sizes: Sizes
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
@@ -47,6 +49,12 @@ class Pooling(Mixer):
         window = self.sizes.window
         pooled = F.avg_pool2d(image, window, stride=1, padding=window // 2, count_include_pad=False)
         return pooled.permute(0, 2, 3, 1).flatten(1, 2) - x
+
+    def normed(self, x: Tensor, norm: Any, known: Statistics, grid: Grid) -> Tensor:
+        """What a norm adds to a channel cancels, and what it multiplies it by may come after: no map is normed."""
+        turned = self(x, grid) * (known[1][:, None, None] * norm.weight)
+        # to have a gradient, though it is zero
+        return (turned if norm.bias is None else turned + (norm.bias - norm.bias)).to(x.dtype)
 
     def branch(self, x: Tensor, grid: Grid, around: Around) -> tuple[Tensor, Statistics]:
         return pool_residual(x, around, (grid.height, grid.width), self.sizes.window)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import Around, Mixer, Statistics, hooked
+from metablocks.core.tracing import exporting
 from metablocks.parts.norm import Norm, TokenGroupNorm
 
 Order = Literal["pre", "post"]
@@ -59,8 +60,10 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor, *grid: Grid, known: Statistics | None = None) -> Tensor:
         """`known` statistics of x, where there are, spare the norm a look at it."""
+        if known is None and self._norm_comes_after():
+            known = self.norm.statistics(x)  # type: ignore[operator]
         if known is not None:
-            y = self.op.normed(x, self.norm, known)  # type: ignore[operator]
+            y = self.op.normed(x, self.norm, known, *grid)  # type: ignore[operator]
         else:
             y = self.op(self.norm(x), *grid) if self.pre else self.norm(self.op(x, *grid))
         y = self.dropout(y)
@@ -69,6 +72,13 @@ class Branch(nn.Module):
         if self.drops_path and self.training:
             y = drop_path(y, self.drop_rate)
         return y + (x if self.res_scale is None else x * self.res_scale)
+
+    def _norm_comes_after(self) -> bool:
+        """Whether, in a graph, the operation does with the statistics of a norm what it would do with a normed map."""
+        if not torch.compiler.is_compiling() or exporting() or hooked(self.norm, self.op):
+            return False
+        takes = self.pre and isinstance(self.op, Mixer) and self.op.takes_norm
+        return takes and isinstance(self.norm, TokenGroupNorm) and self.norm.groups == 1
 
     def whole(self, x: Tensor, grid: Grid) -> tuple[Tensor, Statistics] | None:
         """The same by a kernel of the mixer that takes in all of it, and the statistics of what comes out: None where

@@ -96,6 +96,12 @@ class TokenGroupNorm(nn.Module):
         normed = F.layer_norm(x, x.shape[1:], eps=self.eps)
         return normed * self.weight if self.bias is None else torch.addcmul(self.bias, normed, self.weight)
 
+    def statistics(self, x: Tensor) -> Statistics:
+        """For one group, of each image, in fp32 at least: of each token first, which is one walk of many threads."""
+        variances, means = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), 2, correction=0)
+        between, mean = torch.var_mean(means, 1, correction=0)
+        return mean, (variances.mean(1) + between + self.eps).rsqrt()
+
     def by(self, x: Tensor, known: Statistics) -> Tensor:
         """The same for one group, whose statistics are known. All that its backward pass sums up are two vectors of an
         image: the mean has its gradient through a term that is zero."""
