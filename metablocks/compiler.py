@@ -126,8 +126,8 @@ def _compile(model: Network, how: Compile, backend: Callable[..., Any], dynamic:
         block.forward = compiled[kind].__get__(block)  # type: ignore[method-assign]
         if keeps(block):
             block.register_forward_pre_hook(keep)
-    for module in model.once():
-        module.forward = _compiled(type(module).forward, backend, dynamic).__get__(module)
+    for module, method in model.once():
+        setattr(module, method, _compiled(getattr(type(module), method), backend, dynamic).__get__(module))
 
 
 def _admit(model: Network, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:

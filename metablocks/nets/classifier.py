@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from math import log
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from metablocks.nets.network import Network
-from metablocks.nets.parts import module
+from metablocks.nets.parts import Method, module
 from metablocks.nets.stack import Encoder, between
 from metablocks.parts.head import ClassifierHead
 from metablocks.plan.nouns import Plan
@@ -23,9 +23,9 @@ class Classifier(Network):
         self.encoder = Encoder(plan.encoder)
         self.head = module(plan.head) if plan.head else None  # type: ignore[assignment]
 
-    def once(self) -> list[nn.Module]:
-        ends = [self.encoder.stem, *self.encoder.embedding.once()]
-        return [*ends, *between(self.encoder.stages), *([self.head] if self.head else [])]
+    def once(self) -> list[Method]:
+        head: list[Method] = [(self.head, "forward")] if self.head else []
+        return [(self.encoder, "embed"), *between(self.encoder.stages), *head]
 
     def forward(self, images: Tensor) -> Tensor:
         tokens = self.encoder(images)

@@ -17,7 +17,7 @@ from metablocks.core.errors import Fault, InputError
 from metablocks.core.grid import Grid
 from metablocks.nets.masking import Fill, Hide, Predict, View, target
 from metablocks.nets.network import Network
-from metablocks.nets.parts import Embedding, module
+from metablocks.nets.parts import Embedding, Method, module
 from metablocks.nets.stack import Encoder, Stage, between, fitted, follow, run
 from metablocks.parts.position import MaskToken
 from metablocks.plan.nouns import DecoderPlan, MaskPlan, Plan, visible
@@ -68,8 +68,12 @@ class MaskedAutoencoder(Network):
             Predict(decoder.norm, decoder.predict, self.mask),
         )
 
-    def once(self) -> list[nn.Module]:
-        return [*self.joints, *between(self.encoder.stages), *between(self.decoder.stages)]
+    def once(self) -> list[Method]:
+        return [
+            *((joint, "forward") for joint in self.joints),
+            *between(self.encoder.stages),
+            *between(self.decoder.stages),
+        ]
 
     def forward(self, images: Tensor, noise: Tensor | None = None, lean: bool = False) -> Reconstruction:
         """Images (B, channels, H, W) and noise (B, U), whose smallest values stay visible, to a `Reconstruction`.

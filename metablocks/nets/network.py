@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from metablocks.core.mixer import Mixer
+from metablocks.nets.parts import Method
 from metablocks.nets.stack import Encoder
 from metablocks.parts.position import MaskToken, PositionTable, PrefixTokens
 from metablocks.plan.nouns import Plan
@@ -30,7 +31,7 @@ class Network(nn.Module):
         """Raises `InputError` for images that this network cannot take; its forward does so too."""
         self.encoder.grids(images)
 
-    def once(self) -> list[nn.Module]:
+    def once(self) -> list[Method]:
         """The parts besides blocks. Where blocks are compiled, each is a graph of its own."""
         raise NotImplementedError
 

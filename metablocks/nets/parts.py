@@ -14,6 +14,9 @@ from metablocks.parts.mlp import ChannelMlp
 from metablocks.parts.position import MaskToken, NoPosition, PositionTable, PrefixTokens
 from metablocks.plan import nouns
 
+Method = tuple[nn.Module, str]
+"""A module and the name of one of its methods."""
+
 
 @singledispatch
 def module(part: object) -> nn.Module:

@@ -12,7 +12,7 @@ from metablocks.core.errors import Fault, InputError
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import GridMisfit, Misfit
 from metablocks.core.text import side
-from metablocks.nets.parts import Embedding, module
+from metablocks.nets.parts import Embedding, Method, module
 from metablocks.parts.block import Block
 from metablocks.plan.nouns import BlockKind, EncoderPlan, StagePlan
 
@@ -77,10 +77,14 @@ class Encoder(nn.Module):
     def stagewise(self, images: Tensor) -> list[tuple[Tensor, Grid]]:
         """The tokens after each stage, and the grid that they are on."""
         grids = self.grids(images)
-        found = [(self.embedding(self.stem(images), grids[0]), grids[0])]
+        found = [(self.embed(images, grids[0]), grids[0])]
         for stage, grid in zip(self.stages, grids[1:], strict=True):
             found.append((stage(*found[-1], grid), grid))
         return found[1:]
+
+    def embed(self, images: Tensor, grid: Grid) -> Tensor:
+        """Images to the tokens that enter the first stage, which are on `grid`."""
+        return self.embedding(self.stem(images), grid)
 
     def grids(self, images: Tensor) -> list[Grid]:
         """The grids of the stem and of each stage. Raises `InputError` for images that this network cannot take."""
@@ -125,13 +129,13 @@ def follow(stages: nn.ModuleList, grid: Grid, where: str = "stages") -> list[Gri
     return found[1:]
 
 
-def between(stages: nn.ModuleList) -> list[nn.Module]:
+def between(stages: nn.ModuleList) -> list[Method]:
     """What stands before the blocks of stages: downsampling, position."""
     found: list[nn.Module] = []
     for stage in stages:
         assert isinstance(stage, Stage)
         found += [*([stage.downsample] if stage.downsample else []), *stage.embedding.once()]
-    return found
+    return [(part, "forward") for part in found]
 
 
 def run(stages: nn.ModuleList, tokens: Tensor, grids: Sequence[Grid]) -> Tensor:
