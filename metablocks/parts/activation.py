@@ -47,3 +47,21 @@ class StarReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * F.relu(x).square() + self.bias
+
+
+def kernel_takes(module: nn.Module) -> bool:
+    """Whether it is exact GELU, or ReLU squared with one scale and one bias, which are those of the next layer."""
+    if type(module) is nn.GELU:
+        return module.approximate == "none"
+    return type(module) in (SquaredReLU, StarReLU)
+
+
+def behind(module: nn.Module, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(C) each, in fp32 at least: what a layer, with `weight` (C, hidden), has its output times and adds to that, where
+    of an activation that the kernel takes it is given GELU or ReLU squared alone."""
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    ones = torch.ones(weight.shape[0], dtype=wide, device=weight.device)
+    offset = torch.zeros_like(ones) if bias is None else bias.to(wide)
+    if not isinstance(module, StarReLU):
+        return ones, offset
+    return ones * module.scale, offset + module.bias * weight.sum(1, dtype=wide)
