@@ -20,7 +20,8 @@ from metablocks.kernels.window_tiles import put, rows
 def forward(
     x, mean, inverse, first, shift, second, factor, offset, skip, kept, out, total, tokens, eps,
     C: tl.constexpr, HIDDEN: tl.constexpr, BLOCK: tl.constexpr, BLOCK_C: tl.constexpr, SLICE: tl.constexpr,
-    GELU: tl.constexpr, KNOWN: tl.constexpr, SKIPS: tl.constexpr, DROPS: tl.constexpr,
+    GELU: tl.constexpr, SHIFTS: tl.constexpr, FACTORS: tl.constexpr, OFFSETS: tl.constexpr, KNOWN: tl.constexpr,
+    SKIPS: tl.constexpr, DROPS: tl.constexpr,
 ):  # fmt: skip
     """x (M, C) to out (M, C)."""
     token, channel = tl.arange(0, BLOCK), tl.arange(0, BLOCK_C)
@@ -31,11 +32,13 @@ def forward(
     low = standard(tile, mean, inverse, image, there, eps, C, BLOCK_C, KNOWN)[0].to(tile.dtype)
     made = tl.zeros([BLOCK, BLOCK_C], tl.float32)
     for at in range(0, HIDDEN, SLICE):
-        hidden = expanded(low, first + at * C, shift + at, C, BLOCK_C, SLICE)
+        hidden = expanded(low, first + at * C, shift + at, C, BLOCK_C, SLICE, SHIFTS)
         active = activated(hidden, GELU).to(tile.dtype)
         back = rows(second + at, channel, channel < C, HIDDEN, SLICE, SLICE)
         made = tl.dot(active, tl.trans(back), made, input_precision="ieee")
-    made = made * vector(factor, channel, C, BLOCK_C) + vector(offset, channel, C, BLOCK_C)
+    made *= factors(factor, channel, C, BLOCK_C, FACTORS)
+    if OFFSETS:
+        made += vector(offset, channel, C, BLOCK_C)
     if DROPS:
         made *= tl.load(kept + image, mask=there, other=0.0).to(tl.float32)[:, None]
     if SKIPS:
@@ -49,7 +52,8 @@ def forward(
 def backward_tokens(
     grad, x, mean, inverse, first, shift, second, factor, skip, kept, grad_x, along, total, tokens, eps,
     C: tl.constexpr, HIDDEN: tl.constexpr, BLOCK: tl.constexpr, BLOCK_C: tl.constexpr, SLICE: tl.constexpr,
-    GELU: tl.constexpr, KNOWN: tl.constexpr, SKIPS: tl.constexpr, DROPS: tl.constexpr,
+    GELU: tl.constexpr, SHIFTS: tl.constexpr, FACTORS: tl.constexpr, KNOWN: tl.constexpr,
+    SKIPS: tl.constexpr, DROPS: tl.constexpr,
 ):  # fmt: skip
     """The gradient of x, (M, C), and where KNOWN, of each token what it adds to those of mean and inverse, (2, M)."""
     token, channel, unit = tl.arange(0, BLOCK), tl.arange(0, BLOCK_C), tl.arange(0, SLICE)
@@ -58,10 +62,10 @@ def backward_tokens(
     map = start.to(tl.int64) * C
     tile, above = rows(x + map, token, there, C, C, BLOCK_C), rows(grad + map, token, there, C, C, BLOCK_C)
     low = standard(tile, mean, inverse, image, there, eps, C, BLOCK_C, KNOWN)[0].to(tile.dtype)
-    scaled = (passed(above, kept, image, there, DROPS) * vector(factor, channel, C, BLOCK_C)).to(tile.dtype)
+    scaled = (passed(above, kept, image, there, DROPS) * factors(factor, channel, C, BLOCK_C, FACTORS)).to(tile.dtype)
     made = tl.zeros([BLOCK, BLOCK_C], tl.float32)
     for at in range(0, HIDDEN, SLICE):
-        hidden = expanded(low, first + at * C, shift + at, C, BLOCK_C, SLICE)
+        hidden = expanded(low, first + at * C, shift + at, C, BLOCK_C, SLICE, SHIFTS)
         back = rows(second + at, channel, channel < C, HIDDEN, SLICE, SLICE)
         to_hidden = (tl.dot(scaled, back, input_precision="ieee") * sloped(hidden, GELU)).to(tile.dtype)
         made = tl.dot(to_hidden, rows(first + at * C, unit, unit < SLICE, C, C, BLOCK_C), made, input_precision="ieee")
@@ -85,7 +89,7 @@ def backward_weights(
     grad, x, mean, inverse, first, shift, second, factor, kept, to_first, to_shift, to_second, to_offset,
     total, tokens, walkers, eps,
     C: tl.constexpr, HIDDEN: tl.constexpr, BLOCK: tl.constexpr, BLOCK_C: tl.constexpr, SLICE: tl.constexpr,
-    GELU: tl.constexpr, KNOWN: tl.constexpr, DROPS: tl.constexpr,
+    GELU: tl.constexpr, SHIFTS: tl.constexpr, FACTORS: tl.constexpr, KNOWN: tl.constexpr, DROPS: tl.constexpr,
 ):  # fmt: skip
     """What each walker has of the gradients of the weights: (walkers, HIDDEN, C) and (walkers, HIDDEN) of the first
     layer and its shift, (walkers, HIDDEN, C) and (walkers, C) of the second, before its factor, and the offset.
@@ -93,9 +97,9 @@ def backward_weights(
     The hidden layer lies on its side, (SLICE, BLOCK): so it is in registers as the products that sum up take it."""
     token, channel, unit = tl.arange(0, BLOCK), tl.arange(0, BLOCK_C), tl.arange(0, SLICE)
     at, walker = tl.program_id(0) % (HIDDEN // SLICE) * SLICE, tl.program_id(0) // (HIDDEN // SLICE)
-    weight, added = rows(first + at * C, unit, unit < SLICE, C, C, BLOCK_C), tl.load(shift + at + unit)
+    weight = rows(first + at * C, unit, unit < SLICE, C, C, BLOCK_C)
     back = tl.trans(rows(second + at, channel, channel < C, HIDDEN, SLICE, SLICE))
-    back = (back.to(tl.float32) * vector(factor, channel, C, BLOCK_C)).to(weight.dtype)
+    back = (back.to(tl.float32) * factors(factor, channel, C, BLOCK_C, FACTORS)).to(weight.dtype)
     of_first, of_shift = tl.zeros([SLICE, BLOCK_C], tl.float32), tl.zeros([SLICE], tl.float32)
     of_second, of_offset = tl.zeros([SLICE, BLOCK_C], tl.float32), tl.zeros([BLOCK_C], tl.float32)
     for step in range(walker, tl.cdiv(total, BLOCK), walkers):
@@ -107,7 +111,9 @@ def backward_weights(
         handed = passed(above, kept, image, there, DROPS)
         of_offset += tl.sum(handed, 0)
         handed = handed.to(tile.dtype)
-        hidden = tl.dot(weight, tl.trans(low), input_precision="ieee") + added[:, None]
+        hidden = tl.dot(weight, tl.trans(low), input_precision="ieee")
+        if SHIFTS:
+            hidden += tl.load(shift + at + unit).to(tl.float32)[:, None]
         active = activated(hidden, GELU).to(tile.dtype)
         of_second = tl.dot(active, handed, of_second, input_precision="ieee")
         to_hidden = tl.dot(back, tl.trans(handed), input_precision="ieee") * sloped(hidden, GELU)
@@ -138,11 +144,13 @@ def standard(tile, mean, inverse, image, there, eps, C: tl.constexpr, BLOCK_C: t
 
 
 @triton.jit
-def expanded(low, first, shift, C: tl.constexpr, BLOCK_C: tl.constexpr, SLICE: tl.constexpr):
+def expanded(low, first, shift, C: tl.constexpr, BLOCK_C: tl.constexpr, SLICE: tl.constexpr, SHIFTS: tl.constexpr):
     """A slice of the hidden layer, in fp32, before the activation."""
     unit = tl.arange(0, SLICE)
-    weight = rows(first, unit, unit < SLICE, C, C, BLOCK_C)
-    return tl.dot(low, tl.trans(weight), input_precision="ieee") + tl.load(shift + unit)[None, :]
+    made = tl.dot(low, tl.trans(rows(first, unit, unit < SLICE, C, C, BLOCK_C)), input_precision="ieee")
+    if SHIFTS:
+        made += tl.load(shift + unit).to(tl.float32)[None, :]
+    return made
 
 
 @triton.jit
@@ -186,3 +194,15 @@ def vector(base, channel, C: tl.constexpr, BLOCK_C: tl.constexpr):
     """A number of each channel, beside a tile."""
     found = tl.load(base + channel, mask=channel < C, other=0.0) if BLOCK_C > C else tl.load(base + channel)
     return found.to(tl.float32)[None, :]
+
+
+@triton.jit
+def factors(base, channel, C: tl.constexpr, BLOCK_C: tl.constexpr, FACTORS: tl.constexpr):
+    """What the second layer is multiplied by: nothing, one number, or a number of each channel."""
+    if FACTORS == 2:
+        found = vector(base, channel, C, BLOCK_C)
+    elif FACTORS == 1:  # as a row, which takes fewer registers than one number does
+        found = tl.load(base + channel * 0).to(tl.float32)[None, :]
+    else:
+        found = 1.0
+    return found

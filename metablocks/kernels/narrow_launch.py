@@ -5,6 +5,7 @@ Imported where a kernel runs, because it brings in Triton. Letters as in `narrow
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import gcd
 from typing import Any
 
@@ -30,8 +31,9 @@ PROGRAMS = 264
 def branch(x: Tensor, weights: Weights, scales: Scales, known: Known, how: How) -> Tensor:
     """As `narrow_twin.branch`, of contiguous tensors."""
     out = torch.empty_like(x)
-    given = (x, *_or(x, known or (None, None)), *_contiguous(weights), *_or(x, scales), out)
-    _run("forward", x, weights, (*given, *_lengths(x), how[0]), _there(scales, known, how))
+    given = (x, *_or(x, known or (None, None)), *_or(x, weights), *_or(x, scales), out)
+    there = _there(weights, known, how) | _scaled(scales) | {"OFFSETS": weights.offset is not None}
+    _run("forward", x, weights, (*given, *_lengths(x), how[0]), there)
     return out
 
 
@@ -42,9 +44,9 @@ def backward_tokens(
     """As `narrow_twin.backward_tokens`, of contiguous tensors."""
     made = torch.empty_like(x)
     along = x.new_empty((0,) if known is None else (2, x.shape[0], x.shape[1]), dtype=torch.float32)
-    layers = _contiguous(weights)[:4]
-    given = (grad, x, *_or(x, known or (None, None)), *layers, *_or(x, scales), made, along)
-    _run("backward_tokens", x, weights, (*given, *_lengths(x), how[0]), _there(scales, known, how))
+    given = (grad, x, *_or(x, known or (None, None)), *_or(x, weights[:4]), *_or(x, scales), made, along)
+    there = _there(weights, known, how) | _scaled(scales)
+    _run("backward_tokens", x, weights, (*given, *_lengths(x), how[0]), there)
     return made, along
 
 
@@ -59,16 +61,15 @@ def backward_weights(
     walkers = max(1, min(triton.cdiv(total, tile), PROGRAMS // (hidden // slice)))
     shapes = ((hidden, width), (hidden,), (hidden, width), (width,))
     parts = [x.new_zeros(walkers if total else 0, *shape, dtype=torch.float32) for shape in shapes]
-    given = (grad, x, *_or(x, known or (None, None)), *_contiguous(weights)[:4], *_or(x, (kept,)), *parts)
-    there = _there((None, kept), known, how)
-    del there["SKIPS"]
+    given = (grad, x, *_or(x, known or (None, None)), *_or(x, weights[:4]), *_or(x, (kept,)), *parts)
+    there = _there(weights, known, how) | {"DROPS": kept is not None}
     _run("backward_weights", x, weights, (*given, total, tokens, walkers, how[0]), there, walkers * (hidden // slice))
     to_first, to_shift, to_second, to_offset = (part.sum(0) for part in parts)
     return to_first, to_shift, to_second.T.contiguous(), to_offset
 
 
 def _run(  # a launch
-    name: str, x: Tensor, weights: Weights, given: tuple[Any, ...], there: dict[str, bool], programs: int | None = None
+    name: str, x: Tensor, weights: Weights, given: tuple[Any, ...], there: dict[str, int], programs: int | None = None
 ) -> None:
     hidden, width = weights.first.shape
     fixed, options = settings(name, width, hidden, _capability(x))
@@ -90,18 +91,19 @@ def tiles(name: str, hidden: int, capability: int) -> tuple[int, int, int, int]:
     return tile, gcd(slice, hidden), rest[0], rest[1]
 
 
-def _there(scales: Scales, known: Known, how: How) -> dict[str, bool]:
-    skip, kept = scales
-    return {"GELU": how[1], "KNOWN": known is not None, "SKIPS": skip is not None, "DROPS": kept is not None}
+def _there(weights: Weights, known: Known, how: How) -> dict[str, int]:
+    factor = weights.factor
+    factors = 0 if factor is None else min(factor.numel(), 2)
+    return {"GELU": how[1], "SHIFTS": weights.shift is not None, "FACTORS": factors, "KNOWN": known is not None}
 
 
-def _or(x: Tensor, given: tuple[Tensor | None, ...]) -> list[Tensor]:
+def _scaled(scales: Scales) -> dict[str, int]:
+    return {"SKIPS": scales[0] is not None, "DROPS": scales[1] is not None}
+
+
+def _or(x: Tensor, given: Sequence[Tensor | None]) -> list[Tensor]:
     """No kernel follows the pointer for what is not there."""
     return [x if one is None else one.contiguous() for one in given]
-
-
-def _contiguous(weights: Weights) -> list[Tensor]:
-    return [one.contiguous() for one in weights]
 
 
 def _lengths(x: Tensor) -> tuple[int, int]:

@@ -45,10 +45,10 @@ def kernels_for(width: int, hidden: int, dtype: torch.dtype, device: torch.devic
 def _branch(
     x: Tensor,
     first: Tensor,
-    shift: Tensor,
+    shift: Tensor | None,
     second: Tensor,
-    factor: Tensor,
-    offset: Tensor,
+    factor: Tensor | None,
+    offset: Tensor | None,
     skip: Tensor | None,
     kept: Tensor | None,
     mean: Tensor | None,
@@ -70,10 +70,10 @@ def _tokens(
     grad: Tensor,
     x: Tensor,
     first: Tensor,
-    shift: Tensor,
+    shift: Tensor | None,
     second: Tensor,
-    factor: Tensor,
-    offset: Tensor,
+    factor: Tensor | None,
+    offset: Tensor | None,
     skip: Tensor | None,
     kept: Tensor | None,
     mean: Tensor | None,
@@ -98,10 +98,10 @@ def _weights(
     grad: Tensor,
     x: Tensor,
     first: Tensor,
-    shift: Tensor,
+    shift: Tensor | None,
     second: Tensor,
-    factor: Tensor,
-    offset: Tensor,
+    factor: Tensor | None,
+    offset: Tensor | None,
     kept: Tensor | None,
     mean: Tensor | None,
     inverse: Tensor | None,
@@ -133,13 +133,24 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     to_mean, to_inverse = (None, None) if mean is None else along.sum(-1).unbind(0)
     of_weights: tuple[Tensor | None, ...] = (None,) * 5
     if any(ctx.needs_input_grad[1:6]):
-        second, factor = weights[2:4]
-        to_first, to_shift, shared, to_offset = _weights(grad, x, *weights, kept, mean, inverse, *ctx.how)
-        to_second, to_factor = shared * factor[:, None], (shared * second).sum(1)
-        made = (to_first, to_shift, to_second, to_factor, to_offset)
-        of_weights = tuple(one.to(like.dtype) for one, like in zip(made, weights, strict=True))
-    to_skip = None if skip is None else (grad.to(along.dtype) * x).sum((0, 1)).to(skip.dtype)
+        made = _weights(grad, x, *weights, kept, mean, inverse, *ctx.how)
+        of_weights = tuple(map(_like, weights, _through_factor(Weights(*weights), made)))
+    to_skip = None if skip is None else _like(skip, (grad.to(along.dtype) * x).sum((0, 1)))
     return to_x, *of_weights, to_skip, None, to_mean, to_inverse, None, None
+
+
+def _through_factor(weights: Weights, made: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """The gradients of all weights, where `made` has that of the second layer before its factor."""
+    to_first, to_shift, shared, to_offset = made
+    if weights.factor is None:
+        return to_first, to_shift, shared, to_offset, to_offset
+    each = (shared * weights.second).sum(1)
+    to_factor = each.sum(0, keepdim=True) if weights.factor.numel() == 1 else each
+    return to_first, to_shift, shared * weights.factor[:, None], to_factor, to_offset
+
+
+def _like(tensor: Tensor | None, grad: Tensor) -> Tensor | None:
+    return None if tensor is None else grad.to(tensor.dtype)
 
 
 _branch.register_autograd(_differentiate, setup_context=_keep)

@@ -17,17 +17,18 @@ WIDEST = 128
 
 
 class Weights(NamedTuple):
-    """factor (second act(first y + shift)) + offset. The layers are of the dtype of the tokens, the rest of fp32."""
+    """factor (second act(first y + shift)) + offset. The layers are of the dtype of the tokens; what is not there is 1
+    or 0, which nobody has to make."""
 
     first: Tensor
     """(hidden, C)"""
-    shift: Tensor
+    shift: Tensor | None
     """(hidden)"""
     second: Tensor
     """(C, hidden)"""
-    factor: Tensor
-    """(C)"""
-    offset: Tensor
+    factor: Tensor | None
+    """(C), or one number, (1)"""
+    offset: Tensor | None
     """(C)"""
 
 
@@ -58,7 +59,7 @@ def elements(images: int, tokens: int, width: int) -> tuple[int, int]:
 def branch(x: Tensor, weights: Weights, scales: Scales, known: Known, how: How) -> Tensor:
     """skip x + kept mlp(norm(x)), (B, N, C) both ways; arithmetic in fp32 at least."""
     skip, kept = scales
-    first, shift, second, factor, offset = (one.to(_wide(x)) for one in weights)
+    first, shift, second, factor, offset = _widened(weights, _wide(x))
     normed, _ = standard(x, known, how[0])
     made = activated(normed @ first.T + shift, how[1]) @ second.T * factor + offset
     made = made if kept is None else made * kept[:, None, None]
@@ -116,7 +117,7 @@ def _to_hidden(
     grad: Tensor, normed: Tensor, weights: Weights, kept: Tensor | None, gelu: bool
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the hidden layer, and that layer after its activation, (B, N, hidden) each."""
-    first, shift, second, factor, _ = (one.to(normed.dtype) for one in weights)
+    first, shift, second, factor, _ = _widened(weights, normed.dtype)
     hidden = normed @ first.T + shift
     if gelu:
         slope = 0.5 + 0.5 * (hidden * 0.5**0.5).erf() + hidden * (-0.5 * hidden.square()).exp() * 0.3989422804014327
@@ -124,6 +125,15 @@ def _to_hidden(
         slope = 2 * hidden.relu()
     above = grad * factor if kept is None else grad * factor * kept[:, None, None]
     return above @ second * slope, activated(hidden, gelu)
+
+
+def _widened(weights: Weights, wide: torch.dtype) -> list[Tensor]:
+    """All of them, in a dtype."""
+    fixed = (None, 0.0, None, 1.0, 0.0)
+    return [
+        torch.full((1,), value or 0.0, dtype=wide, device=weights.first.device) if one is None else one.to(wide)
+        for one, value in zip(weights, fixed, strict=True)
+    ]
 
 
 def _wide(x: Tensor) -> torch.dtype:

@@ -56,12 +56,10 @@ def kernel_takes(module: nn.Module) -> bool:
     return type(module) in (SquaredReLU, StarReLU)
 
 
-def behind(module: nn.Module, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(C) each, in fp32 at least: what a layer, with `weight` (C, hidden), has its output times and adds to that, where
-    of an activation that the kernel takes it is given GELU or ReLU squared alone."""
-    wide = torch.promote_types(weight.dtype, torch.float32)
-    ones = torch.ones(weight.shape[0], dtype=wide, device=weight.device)
-    offset = torch.zeros_like(ones) if bias is None else bias.to(wide)
+def behind(module: nn.Module, weight: Tensor, bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """What a layer, with `weight` (C, hidden), has its output times, (1), and adds to that, (C), where of an activation
+    that the kernel takes it is given GELU or ReLU squared alone."""
     if not isinstance(module, StarReLU):
-        return ones, offset
-    return ones * module.scale, offset + module.bias * weight.sum(1, dtype=wide)
+        return None, bias
+    offset = module.bias * weight.sum(1, dtype=torch.promote_types(weight.dtype, torch.float32))
+    return module.scale, offset if bias is None else offset + bias

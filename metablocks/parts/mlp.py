@@ -107,8 +107,10 @@ class ChannelMlp(Operation):
         first, _, shift = self.folded(around)
         factor, offset = behind(self.activation, self.fc2.weight, self.fc2.bias)
         if around.scale is not None:
-            factor, offset = factor * around.scale, offset * around.scale
-        weights = Weights(first, shift, self.fc2.weight, factor, offset)
+            factor = around.scale if factor is None else factor * around.scale
+            offset = None if offset is None else offset * around.scale
+        shifts = around.bias is not None or self.fc1.bias is not None
+        weights = Weights(first, shift if shifts else None, self.fc2.weight, factor, offset)
         how = (around.eps, isinstance(self.activation, nn.GELU))
         return narrow_mlp.narrow_mlp(x, weights, (around.skip, around.kept), around.known, how), None
 

@@ -2,7 +2,7 @@
 
     python tests/kernels/cross_compile_narrow.py 90 96,128,128:known,64:star bf16
 
-of widths, with an hidden layer four times as wide; of a norm over the image, with drop path, or of StarReLU. What is
+of widths, with a hidden layer four times as wide; of a norm over the image, with drop path, or of StarReLU. What is
 printed, and why this is a process of its own, as in `cross_compile`.
 """
 
@@ -23,6 +23,7 @@ def main() -> None:
         width, _, what = case.partition(":")
         known = what == "known"
         there = {"GELU": what != "star", "KNOWN": known, "SKIPS": False, "DROPS": known}
+        there |= {"SHIFTS": what != "star", "FACTORS": {"": 0, "star": 1, "known": 2}[what], "OFFSETS": True}
         for name in narrow_launch.TILES[80]:
             kernel = getattr(narrow_kernels, name)
             fixed, options = narrow_launch.settings(name, int(width), 4 * int(width), target.arch)
