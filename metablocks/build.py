@@ -11,7 +11,7 @@ from torch import nn
 from metablocks.compiler import Choices, Compile, checkpoint_blocks, compile_network, compiling, explain_compile_error
 from metablocks.core import heap
 from metablocks.core.errors import Fault, InputError, MissingError
-from metablocks.core.mixer import Mixer
+from metablocks.core.mixer import Operation
 from metablocks.cuda_graph import captured, check_device, replay_forward
 from metablocks.kernels.choice import Kernels, chosen
 from metablocks.nets import Network, assemble, initialise
@@ -113,15 +113,15 @@ def lay_out(model: nn.Module, device: torch.device) -> None:
 
 
 def use_kernels(model: nn.Module, kernels: Kernels) -> None:
-    """Has every mixer take fused kernels, or none. In place, before the first call."""
+    """Has every mixer and channel MLP take fused kernels, or none. In place, before the first call."""
     for module in model.modules():
-        if isinstance(module, Mixer):
+        if isinstance(module, Operation):
             module.fused = kernels == "fused"
 
 
 def fused(model: nn.Module) -> bool:
-    """Whether the mixers of a network take fused kernels where there are any."""
-    return any(isinstance(module, Mixer) and module.fused for module in model.modules())
+    """Whether the parts of a network take fused kernels where there are any."""
+    return any(isinstance(module, Operation) and module.fused for module in model.modules())
 
 
 def out_of_memory(error: BaseException) -> bool:

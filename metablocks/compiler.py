@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -15,54 +14,11 @@ from torch.utils.checkpoint import checkpoint
 from metablocks.core.errors import Fault, InputError, MetablocksError, MissingError
 from metablocks.core.kept import keep, keeps
 from metablocks.core.text import printable
+from metablocks.kernels.inductor import AUTOTUNE, FUNCTORCH, INDUCTOR, Backend, Settings, compiled
 from metablocks.nets import Network, blocks
 
 Compile = Literal["none", "block", "model"]
-Backend = str | Callable[..., Any]
 NO_CXX = "install g++ or clang (or set CXX), or use --compile none"
-
-# What inductor is told where nothing else is asked for, by the kind of device. Names are those of its config.
-# On a GPU products are timed in templates beside those of the library: what follows is fused into them. A sum that two
-# read is made once, in the product that is its last part, and not in each of them.
-INDUCTOR: dict[str, dict[str, Any]] = {
-    "cuda": {"max_autotune_gemm": True, "epilogue_fusion_first": True, "realize_reads_threshold": 1},
-}
-# What AOTAutograd is told, which decides what is kept for the backward pass. Names of torch._functorch.config.
-# A normed map and an activation are made again from what they were made of, although a product reads them.
-FUNCTORCH: dict[str, dict[str, Any]] = {"cuda": {"ban_recompute_materialized_backward": False}}
-# Every kernel is timed in several ways, and the parameters of the fastest are tried around.
-AUTOTUNE = {"max_autotune": True, "coordinate_descent_tuning": True}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the compiler is told beside the graph: by nothing global, so that other networks keep theirs."""
-
-    inductor: dict[str, Any] = field(default_factory=dict)
-    functorch: dict[str, Any] = field(default_factory=dict)
-    kind: str = ""
-    """Of the device."""
-
-    def backend(self, given: Backend) -> Callable[..., Any]:
-        """A backend of `torch.compile` with these settings; those of inductor are for inductor alone."""
-        from torch._dynamo import lookup_backend
-        from torch._functorch import config
-
-        found = self._inductor if given == "inductor" else lookup_backend(given)
-
-        def compile_graph(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
-            with config.patch(self.functorch):
-                return found(graph, inputs)
-
-        return compile_graph
-
-    def _inductor(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
-        from torch import _inductor
-
-        from metablocks.kernels import cpu_products  # brings in inductor
-
-        own = cpu_products.options() if self.kind == "cpu" else {}
-        return _inductor.compile(graph, inputs, options={**own, **self.inductor})
 
 
 @dataclass(frozen=True)
@@ -117,17 +73,17 @@ def _compile(model: Network, how: Compile, backend: Callable[..., Any], dynamic:
     if how == "model":
         model.register_forward_pre_hook(_admit, with_kwargs=True)
         model.register_forward_pre_hook(keep)
-        model.forward = _compiled(type(model).forward, backend, dynamic).__get__(model)
+        model.forward = compiled(type(model).forward, backend, dynamic).__get__(model)
         return
-    compiled: dict[Any, Callable[..., Any]] = {}
+    known: dict[Any, Callable[..., Any]] = {}
     for kind, block in blocks(model):
-        if kind not in compiled:
-            compiled[kind] = _compiled(type(block).forward, backend, dynamic)
-        block.forward = compiled[kind].__get__(block)  # type: ignore[method-assign]
+        if kind not in known:
+            known[kind] = compiled(type(block).forward, backend, dynamic)
+        block.forward = known[kind].__get__(block)  # type: ignore[method-assign]
         if keeps(block):
             block.register_forward_pre_hook(keep)
     for module, method in model.once():
-        setattr(module, method, _compiled(getattr(type(module), method), backend, dynamic).__get__(module))
+        setattr(module, method, compiled(getattr(type(module), method), backend, dynamic).__get__(module))
 
 
 def _admit(model: Network, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -142,17 +98,6 @@ def checkpoint_blocks(model: Network) -> None:
     """
     for _, block in blocks(model):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
-
-
-def _compiled(forward: Callable[..., Any], backend: Callable[..., Any], dynamic: bool) -> Callable[..., Any]:
-    """`forward` compiled as one graph, of static shapes unless `dynamic`.
-
-    torch counts recompiles by code object, and all blocks share one: a copy gives each kind its own budget.
-    """
-    assert isinstance(forward, types.FunctionType)
-    code = forward.__code__.replace()
-    copy = types.FunctionType(code, forward.__globals__, forward.__name__, forward.__defaults__, forward.__closure__)
-    return torch.compile(copy, fullgraph=True, dynamic=dynamic, backend=backend)
 
 
 def from_cache() -> Literal["cold", "warm", "mixed"]:

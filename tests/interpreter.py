@@ -11,6 +11,7 @@ from collections import Counter
 from importlib.util import find_spec
 
 import pytest
+import torch
 
 INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton") is not None
 interpreted = pytest.mark.skipif(not INTERPRETS, reason="Triton is not asked to interpret: see test_interpreted.py")
@@ -34,6 +35,32 @@ def moved_elements(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     counted("create_masked_load", 0)
     counted("create_masked_store", 1)
     return found
+
+
+def touched_elements(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
+    """Addresses that kernels load from and store to from now on, with how often: filled as they run."""
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    touched: Counter[tuple[str, int]] = Counter()
+    load, store = InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store
+
+    def loads(self, ptrs, mask, *rest):
+        touched.update(("read", int(at)) for at in ptrs.data[mask.data])
+        return load(self, ptrs, mask, *rest)
+
+    def stores(self, ptrs, value, mask, *rest):
+        touched.update(("written", int(at)) for at in ptrs.data[mask.data])
+        return store(self, ptrs, value, mask, *rest)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_masked_load", loads)
+    monkeypatch.setattr(InterpreterBuilder, "create_masked_store", stores)
+    return touched
+
+
+def reached(touched: Counter[tuple[str, int]], tensor: torch.Tensor) -> int:
+    """How many elements of a tensor are among these, once each where they are read and where they are written."""
+    start = tensor.data_ptr()
+    return sum(start <= at < start + tensor.nbytes for _, at in touched)
 
 
 def _numpy_may_be_new() -> None:

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from metablocks.bench.case import Case
 from metablocks.bench.subject import planned
 from metablocks.build import build, compile_network, dtype_of
-from metablocks.compiler import Choices, Settings, budget
+from metablocks.compiler import Choices, budget
 from metablocks.core.errors import Fault, InputError, MissingError
 from metablocks.core.text import did_you_mean, printable
 from metablocks.costs import Cost, count
+from metablocks.kernels.inductor import Settings
 from metablocks.plan import Plan
 
 NOISE = 0.02  # added to every weight: publishers start heads and scales at zero, which would hide faults

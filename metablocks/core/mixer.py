@@ -1,4 +1,4 @@
-"""What every token mixer is: settings that resolve to sizes, and a module over tokens.
+"""What every token mixer is: settings that resolve to sizes, and a module over tokens; and what a branch may ask of it.
 
 Letters: B batch, N tokens, C width.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import gcd, isqrt
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
@@ -59,8 +60,7 @@ Statistics = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Around:
-    """What a branch is around its mixer, skip x + kept scale mixer(norm(x)): what is not there is 1. The norm has one
-    mean and one deviation an image."""
+    """What a branch is around its operation, skip x + kept scale op(norm(x)): what is not there is 1."""
 
     weight: Tensor
     """(C) of the norm, before its bias."""
@@ -72,26 +72,53 @@ class Around:
     """(C) res-scale."""
     kept: Tensor | None
     """(B) drop path: 0 for an image that skips the branch."""
+    known: Statistics | None = None
+    """Of x, where something has made them: then the norm has one mean and one deviation an image."""
 
 
-class Mixer(nn.Module):
+class Operation(nn.Module):
+    """What stands on a residual branch: a token mixer, or the channel MLP."""
+
+    fused: bool = False
+    """Whether it takes fused kernels of ours, where it has any for its sizes, or what torch has. `build` says."""
+    tried: ClassVar[bool] = False
+    """Whether on a GPU `branch` is taken only where it is found faster than what is compiled of the modules."""
+
+    takes_norm: ClassVar[bool] = False
+    """Whether `normed` spares a normed map, so that the statistics of a norm of one group are made for it."""
+
+    def normed(self, x: Tensor, norm: Any, known: Statistics, *grid: Grid) -> Tensor:
+        """Of norm(x), for a norm of one group with these statistics."""
+        raise NotImplementedError
+
+    def takes_branch(self, x: Tensor, norm: nn.Module, known: Statistics | None) -> bool:  # noqa: ARG002
+        """Whether, where it is fused, `branch` does all of a branch in pre order with this norm."""
+        return False
+
+    def branch(self, x: Tensor, around: Around, *grid: Grid) -> tuple[Tensor, Statistics | None]:
+        """The branch with this operation, tokens (B, N, C) both ways, and the statistics of what comes out, for the
+        next norm, where it has made them."""
+        raise NotImplementedError
+
+    def has_kernels(self, dtype: torch.dtype, device: torch.device) -> bool:  # noqa: ARG002
+        """Where it is `tried`: whether `branch` has kernels that run there."""
+        return False
+
+    def words(self) -> list[str]:
+        """Where it is `tried`: what tells it from others of its width."""
+        return []
+
+
+class Mixer(Operation):
     """A token mixer. `settings` is set by the finder in `metablocks.mixers`."""
 
     settings: ClassVar[type[MixerSettings]]
     no_decay: ClassVar[tuple[str, ...]] = ()
     """Names of parameters (`net.0.weight` too) that train without weight decay, biases and vectors aside."""
-    fused: bool = False
-    """Whether it takes fused kernels of ours, where it has any for its sizes, or what torch has. `build` says."""
 
     kept_share: ClassVar[float] = 1.0
     """Of the activations of a compiled block, what its backward pass keeps on a GPU: less where some are cheap to make
     again."""
-
-    takes_branch: ClassVar[bool] = False
-    """Whether, where it is fused, `branch` does all of a branch."""
-
-    takes_norm: ClassVar[bool] = False
-    """Whether `normed` does with the statistics of a norm what `forward` does with a normed map."""
 
     def __init__(self, sizes: Any) -> None:
         super().__init__()
@@ -102,15 +129,6 @@ class Mixer(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Tokens (B, N, C) on `grid` to tokens of the same shape."""
-        raise NotImplementedError
-
-    def normed(self, x: Tensor, norm: Any, known: Statistics, grid: Grid) -> Tensor:
-        """Of norm(x), for a norm of one group with these statistics: where it `takes_norm`."""
-        raise NotImplementedError
-
-    def branch(self, x: Tensor, grid: Grid, around: Around) -> tuple[Tensor, Statistics]:
-        """The branch with this mixer, tokens (B, N, C) both ways, and the statistics of what comes out, for the next
-        norm: where it `takes_branch`."""
         raise NotImplementedError
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
 from metablocks.core.mixer import Around, GridMisfit, Mixer, MixerSettings, Statistics
 from metablocks.core.settings import OddSize
 from metablocks.kernels.pool_residual import pool_residual
+from metablocks.parts.norm import TokenGroupNorm
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,6 @@ class Settings(MixerSettings):
 
 
 class Pooling(Mixer):
-    takes_branch = True
     takes_norm = True
     sizes: Sizes
 
@@ -50,11 +50,14 @@ class Pooling(Mixer):
         pooled = F.avg_pool2d(image, window, stride=1, padding=window // 2, count_include_pad=False)
         return pooled.permute(0, 2, 3, 1).flatten(1, 2) - x
 
-    def normed(self, x: Tensor, norm: Any, known: Statistics, grid: Grid) -> Tensor:
+    def normed(self, x: Tensor, norm: Any, known: Statistics, *grid: Grid) -> Tensor:
         """What a norm adds to a channel cancels, and what it multiplies it by may come after: no map is normed."""
-        turned = self(x, grid) * (known[1][:, None, None] * norm.weight)
+        turned = self(x, *grid) * (known[1][:, None, None] * norm.weight)
         # to have a gradient, though it is zero
         return (turned if norm.bias is None else turned + (norm.bias - norm.bias)).to(x.dtype)
 
-    def branch(self, x: Tensor, grid: Grid, around: Around) -> tuple[Tensor, Statistics]:
-        return pool_residual(x, around, (grid.height, grid.width), self.sizes.window)
+    def takes_branch(self, x: Tensor, norm: nn.Module, known: Statistics | None) -> bool:
+        return isinstance(norm, TokenGroupNorm) and norm.groups == 1
+
+    def branch(self, x: Tensor, around: Around, *grid: Grid) -> tuple[Tensor, Statistics]:
+        return pool_residual(x, around, (grid[0].height, grid[0].width), self.sizes.window)

@@ -47,3 +47,19 @@ class StarReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * F.relu(x).square() + self.bias
+
+
+def kernel_takes(module: nn.Module) -> bool:
+    """Whether it is exact GELU, or ReLU squared with one scale and one bias, which are those of the next layer."""
+    if type(module) is nn.GELU:
+        return module.approximate == "none"
+    return type(module) in (SquaredReLU, StarReLU)
+
+
+def behind(module: nn.Module, weight: Tensor, bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """What a layer, with `weight` (C, hidden), has its output times, (1), and adds to that, (C), where of an activation
+    that the kernel takes it is given GELU or ReLU squared alone."""
+    if not isinstance(module, StarReLU):
+        return None, bias
+    offset = module.bias * weight.sum(1, dtype=torch.promote_types(weight.dtype, torch.float32))
+    return module.scale, offset if bias is None else offset + bias

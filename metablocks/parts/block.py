@@ -8,14 +8,15 @@ Letters: B batch, N tokens, C width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from metablocks.core.grid import Grid
-from metablocks.core.mixer import Around, Mixer, Statistics, hooked
+from metablocks.core.mixer import Around, Mixer, Operation, Statistics, hooked
 from metablocks.core.tracing import exporting
+from metablocks.kernels import branch_trial
 from metablocks.parts.norm import Norm, TokenGroupNorm
 
 Order = Literal["pre", "post"]
@@ -77,23 +78,38 @@ class Branch(nn.Module):
         """Whether, in a graph, the operation does with the statistics of a norm what it would do with a normed map."""
         if not torch.compiler.is_compiling() or exporting() or hooked(self.norm, self.op):
             return False
-        takes = self.pre and isinstance(self.op, Mixer) and self.op.takes_norm
+        takes = self.pre and isinstance(self.op, Operation) and self.op.takes_norm
         return takes and isinstance(self.norm, TokenGroupNorm) and self.norm.groups == 1
 
-    def whole(self, x: Tensor, grid: Grid) -> tuple[Tensor, Statistics] | None:
-        """The same by a kernel of the mixer that takes in all of it, and the statistics of what comes out: None where
-        there is none."""
+    def whole(self, x: Tensor, *grid: Grid, known: Statistics | None = None) -> tuple[Tensor, Statistics | None] | None:
+        """The same by a kernel of the operation that takes in all of it, and the statistics of what comes out where it
+        has made them: None where there is none."""
         op, norm = self.op, self.norm
-        if not (isinstance(op, Mixer) and op.fused and op.takes_branch):
+        if not (self.pre and isinstance(op, Operation) and op.fused and op.takes_branch(x, norm, known)):
             return None
-        if not (self.pre and isinstance(norm, TokenGroupNorm) and norm.groups == 1):
+        if (self.training and self.dropout.p) or hooked(self, norm, op, self.dropout):
             return None
-        if self.training and self.dropout.p:
-            return None
-        if hooked(self, norm, op, self.dropout):
-            return None
+        if op.tried:
+            keeps = torch.is_grad_enabled() and (x.requires_grad or norm.weight.requires_grad)
+            ways = (known is not None, keeps, torch.compiler.is_compiling())
+            if not self.pays(tuple(x.shape), x.dtype, x.device, ways):
+                return None
+        return self.taken_in(x, *grid, known=known)
+
+    def taken_in(self, x: Tensor, *grid: Grid, known: Statistics | None = None) -> tuple[Tensor, Statistics | None]:
+        """By that kernel."""
+        norm: Any = self.norm
         kept = kept_images(x, self.drop_rate) if self.drops_path and self.training else None
-        return op.branch(x, grid, Around(norm.weight, norm.bias, norm.eps, self.layer_scale, self.res_scale, kept))
+        around = Around(norm.weight, norm.bias, norm.eps, self.layer_scale, self.res_scale, kept, known)
+        return self.op.branch(x, around, *grid)  # type: ignore[operator]
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # while a graph is traced, this runs
+    def pays(
+        self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, ways: tuple[bool, bool, bool]
+    ) -> bool:
+        """Whether that is surely faster than the modules. `ways`: statistics are known, there will be a backward pass,
+        both are in a graph."""
+        return branch_trial.kernel_wins(self, branch_trial.Call(shape, dtype, device, *ways))
 
 
 class Block(nn.Module):
@@ -111,7 +127,9 @@ class Block(nn.Module):
         x, known = self.mixer.whole(x, grid) or (self.mixer(x, grid), None)
         if self.mlp is None:
             return x
-        return self.mlp(x, known=None if hooked(self.mlp.norm, self.mlp.op) else known)
+        known = None if hooked(self.mlp.norm, self.mlp.op) else known
+        x, _ = self.mlp.whole(x, known=known) or (self.mlp(x, known=known), None)
+        return x
 
     @property
     def kept_share(self) -> float:

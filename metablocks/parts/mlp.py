@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from metablocks.core.mixer import Misfit, Statistics, hooked
+from metablocks.core.grid import Grid
+from metablocks.core.mixer import Around, Misfit, Operation, Statistics, hooked
 from metablocks.core.settings import MAX_SIZE, Positive, Rate, Settings, Size, fault
-from metablocks.parts.activation import Activation, activation
+from metablocks.kernels import narrow_mlp
+from metablocks.kernels.narrow_twin import Weights
+from metablocks.parts.activation import Activation, activation, behind, kernel_takes
 from metablocks.parts.norm import TokenGroupNorm
 
 
@@ -62,8 +65,10 @@ def hidden_width(ratio: float, dim: int) -> int:
     return int(exact)
 
 
-class ChannelMlp(nn.Module):
+class ChannelMlp(Operation):
     """(B, N, C) to (B, N, C)."""
+
+    tried = True
 
     def __init__(self, sizes: MlpSizes) -> None:
         super().__init__()
@@ -75,7 +80,7 @@ class ChannelMlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self._from_hidden(self.fc1(x))
 
-    def normed(self, x: Tensor, norm: TokenGroupNorm, known: Statistics) -> Tensor:
+    def normed(self, x: Tensor, norm: TokenGroupNorm, known: Statistics, *grid: Grid) -> Tensor:  # noqa: ARG002
         """Of norm(x), for one group whose statistics are known. Compiled for inference, no normed map is stored: with r
         one over the deviation and m the mean of an image, fc1(norm(x)) is r (fc1' x - m slope) + shift, the end of a
         product. In training the backward pass would read more for it than a normed map takes."""
@@ -88,7 +93,35 @@ class ChannelMlp(nn.Module):
         hidden = F.linear(x, weight) * inverse + (shift - inverse * mean * slope)
         return self._from_hidden(hidden.to(x.dtype))
 
-    def folded(self, norm: TokenGroupNorm) -> tuple[Tensor, Tensor, Tensor]:
+    def takes_branch(self, x: Tensor, norm: nn.Module, known: Statistics | None) -> bool:
+        """Of tokens that are narrow, of a norm that a kernel can work out, and as the layers were built."""
+        fc1, fc2 = self.fc1, self.fc2
+        built = type(fc1) is type(fc2) is nn.Linear and not hooked(fc1, self.activation, fc2, self.dropout)
+        if not built or not kernel_takes(self.activation) or (self.training and self.dropout.p):
+            return False
+        if not (type(norm) is nn.LayerNorm if known is None else isinstance(norm, TokenGroupNorm)):
+            return False
+        return norm.weight is not None and narrow_mlp.takes(x, fc1.weight, fc2.weight)
+
+    def branch(self, x: Tensor, around: Around, *grid: Grid) -> tuple[Tensor, None]:  # noqa: ARG002  (of its kind)
+        first, _, shift = self.folded(around)
+        factor, offset = behind(self.activation, self.fc2.weight, self.fc2.bias)
+        if around.scale is not None:
+            factor = around.scale if factor is None else factor * around.scale
+            offset = None if offset is None else offset * around.scale
+        shifts = around.bias is not None or self.fc1.bias is not None
+        weights = Weights(first, shift if shifts else None, self.fc2.weight, factor, offset)
+        how = (around.eps, isinstance(self.activation, nn.GELU))
+        return narrow_mlp.narrow_mlp(x, weights, (around.skip, around.kept), around.known, how), None
+
+    def has_kernels(self, dtype: torch.dtype, device: torch.device) -> bool:
+        return narrow_mlp.kernels_for(self.fc1.in_features, self.fc1.out_features, dtype, device)
+
+    def words(self) -> list[str]:
+        bias = [] if self.fc1.bias is None else ["bias"]
+        return [f"{self.fc1.out_features} hidden", type(self.activation).__name__, *bias]
+
+    def folded(self, norm: TokenGroupNorm | Around) -> tuple[Tensor, Tensor, Tensor]:
         """The first layer with a norm before it, made of weights alone: its weight times that of the norm (hidden, C),
         what that gives of ones, and what is added in the end, (hidden) each, in fp32 at least."""
         wide = torch.promote_types(self.fc1.weight.dtype, torch.float32)

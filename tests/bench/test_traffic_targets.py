@@ -16,12 +16,14 @@ SPECS = Path(__file__).parents[2] / "specs"
 MOVED = {
     "vit_b16": (52, 7),
     "mixer_b16": (44, 7),
-    "swin_t": (44, 7),
+    "swin_t": (36, 7),
     "swinv2_t_w8": (56, 7),
-    "caformer_s18": (45, 7),
-    "poolformer_s12": (16, 4),
+    "caformer_s18": (36, 7),
+    "poolformer_s12": (11, 4),
 }
-KEPT = {"vit_b16": 19, "swin_t": 15, "swinv2_t_w8": 20}
+# the floor has a read and a write at each product: a kernel for all of a narrow channel MLP spans two
+BELOW = {"swin_t", "caformer_s18", "poolformer_s12"}
+KEPT = {"vit_b16": 19, "swin_t": 12, "swinv2_t_w8": 20, "poolformer_s12": 5}
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_a_headline_network_moves_little_more_than_its_floor_in_few_kernels(name
     found = counted(name, "infer")
     elements, kernels = MOVED[name]
     assert found.moved.elements <= elements * 1e6
-    assert 1 <= found.ratio < 1.1
+    assert found.ratio < 1 if name in BELOW else 1 <= found.ratio < 1.1
     assert len(graphs) >= 2 * found.blocks  # compiled, and counted
     assert max(graphs) <= kernels
 

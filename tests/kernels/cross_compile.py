@@ -24,8 +24,9 @@ from triton.compiler import ASTSource
 from metablocks.kernels import window_backward, window_backward_tiles, window_forward, window_launch
 from metablocks.kernels.window_layout import Windows
 
-POINTERS = {"qkv", "fill", "out", "grad", "grad_qkv", "grad_spare"}  # to tensors of the dtype; the others are fp32
-NUMBERS = {"total", "heads", "height", "width", "down", "right", "spares", "walkers"}
+# to tensors of the dtype; the others are fp32
+POINTERS = {"qkv", "fill", "out", "grad", "grad_qkv", "grad_spare", "x", "first", "second", "grad_x"}
+NUMBERS = {"total", "tokens", "heads", "height", "width", "down", "right", "spares", "walkers"}
 TOLD = re.compile(r"Function (\w+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
 
@@ -54,11 +55,11 @@ def kernels_of(windows: Windows) -> dict:
     return {"forward": window_forward.forward} | backward
 
 
-def compiled(kernel, target: GPUTarget, fixed: dict, options: dict) -> dict:
-    """A kernel in bf16, with the alignment that tensors of torch and widths that 16 divides have."""
+def compiled(kernel, target: GPUTarget, fixed: dict, options: dict, half: str = "bf16") -> dict:
+    """A kernel in bf16, or another dtype, with the alignment that tensors of torch and widths that 16 divides have."""
     signature, aligned = {}, {}
     for index, name in enumerate(kernel.arg_names):
-        signature[name] = kind(name) if name not in fixed else "constexpr"
+        signature[name] = kind(name).replace("bf16", half) if name not in fixed else "constexpr"
         if signature[name].startswith("*") or name == "total":
             aligned[(index,)] = [["tt.divisibility", 16]]
     made = triton.compile(ASTSource(kernel, signature, fixed, aligned), target=target, options=options)
@@ -79,7 +80,7 @@ def compiled(kernel, target: GPUTarget, fixed: dict, options: dict) -> dict:
 def kind(name: str) -> str:
     if name in NUMBERS:
         return "i32"
-    if name == "scale":
+    if name in ("scale", "eps"):
         return "fp32"
     return "*bf16" if name in POINTERS | {"bias"} else "*fp32"
 

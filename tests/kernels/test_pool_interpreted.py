@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interpreter import interpreted
+from interpreter import interpreted, touched_elements
 from kernels.pool_cases import CASES, Case, errors
 
 from metablocks.kernels.pool_residual import elements
@@ -43,7 +43,7 @@ def test_random_maps_are_those_of_the_formula(grid, width, window, there) -> Non
 @pytest.mark.parametrize("case", [Case((5, 7), 70, kept=True), Case((9, 8), 64, 5, skip=True)], ids=["3", "5"])
 def test_the_kernels_touch_no_more_than_is_declared(case: Case, monkeypatch) -> None:
     """Of maps; each element is written once, and what is read again is the same."""
-    touched = _touched(monkeypatch)
+    touched = touched_elements(monkeypatch)
     given = case.inputs(torch.float32)
     out = case.fused(given)[0]
     forward = _of_maps(touched, case)
@@ -52,26 +52,6 @@ def test_the_kernels_touch_no_more_than_is_declared(case: Case, monkeypatch) -> 
     out.backward(above)
     backward = _of_maps(touched, case)
     assert (forward, backward) == elements(case.images, case.grid[0] * case.grid[1], case.width)
-
-
-def _touched(monkeypatch) -> Counter:
-    """Addresses that kernels load from and store to, with how often: filled as they run."""
-    from triton.runtime.interpreter import InterpreterBuilder
-
-    touched: Counter = Counter()
-    load, store = InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store
-
-    def loads(self, ptrs, mask, *rest):
-        touched.update(("read", int(at)) for at in ptrs.data[mask.data])
-        return load(self, ptrs, mask, *rest)
-
-    def stores(self, ptrs, value, mask, *rest):
-        touched.update(("written", int(at)) for at in ptrs.data[mask.data])
-        return store(self, ptrs, value, mask, *rest)
-
-    monkeypatch.setattr(InterpreterBuilder, "create_masked_load", loads)
-    monkeypatch.setattr(InterpreterBuilder, "create_masked_store", stores)
-    return touched
 
 
 def _of_maps(touched: Counter, case: Case) -> int:
