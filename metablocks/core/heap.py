@@ -14,30 +14,36 @@ from functools import cache
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MOST = 1 << 30
 """Bytes: larger blocks are given back, and so is what is free beyond as many."""
-KEPT = {M_TRIM_THRESHOLD: MOST, M_MMAP_THRESHOLD: MOST}
-SETTLED = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 64 << 20}
+OLD_MOST = 32 << 20
+"""As large as an older glibc lets blocks be that are kept."""
+SETTLED = {M_MMAP_THRESHOLD: OLD_MOST, M_TRIM_THRESHOLD: 64 << 20}
 """Where glibc's own thresholds come to rest in a process that frees large blocks."""
-CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-"""Variables by which a user decides."""
+CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
+"""Variables by which a user decides, for another library too."""
 
 
 @cache
-def keep_freed() -> bool:
-    """Has freed memory stay with this process; whether it does: not without glibc, nor where the user has decided."""
+def keep_freed() -> dict[int, int]:
+    """Has freed memory stay with this process. The options of glibc's malloc that were set, by their values: none
+    without glibc, nor where the user has decided."""
     if any(name in os.environ for name in CHOSEN):
-        return False
+        return {}
     try:
         set_option = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library
-        return False
-    return all(set_option(option, value) for option, value in KEPT.items())
+        return {}
+    # in this order: once one of them is set, glibc leaves the other where it stands
+    for block in (MOST, OLD_MOST):
+        if set_option(M_MMAP_THRESHOLD, block) and set_option(M_TRIM_THRESHOLD, MOST):
+            return {M_MMAP_THRESHOLD: block, M_TRIM_THRESHOLD: MOST}
+    return {}
 
 
 def keeps() -> bool:
     """Whether freed memory stays with this process, because a network was built in it."""
-    return keep_freed.cache_info().currsize > 0 and keep_freed()
+    return keep_freed.cache_info().currsize > 0 and bool(keep_freed())
 
 
 def thresholds() -> dict[int, int]:
     """Options of glibc's malloc and their values here, for who changes them for a while."""
-    return KEPT if keeps() else SETTLED
+    return keep_freed() if keeps() else SETTLED

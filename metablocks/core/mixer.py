@@ -134,7 +134,8 @@ class Mixer(Operation):
 
 def hooked(*modules: nn.Module) -> bool:
     """Whether someone looks at a module with a hook: then it has to run as a module, and not as a part of a kernel."""
-    return any(one._forward_hooks or one._forward_pre_hooks for one in modules)
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(one, kind) for one in modules for kind in kinds)
 
 
 def split_heads(dim: int, heads: int | None, head_dim: int | None) -> tuple[int, int]:

@@ -86,8 +86,7 @@ def best(
         return _wrong(_outcome(packed(), partial(_attention, scale=scale, name=name)), packed(), scale)
 
     calls = {name: partial(_tried, packed, scale, name) for name in (*BACKENDS, *tile, OWN)}
-    # not in inference mode, in which nothing has gradients; without autocast, which would round what is compared with
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+    with trial.aside(device, True):
         return trial.choose(key, calls, device, wrong)
 
 

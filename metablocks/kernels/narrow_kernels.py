@@ -99,7 +99,6 @@ def backward_weights(
     at, walker = tl.program_id(0) % (HIDDEN // SLICE) * SLICE, tl.program_id(0) // (HIDDEN // SLICE)
     weight = rows(first + at * C, unit, unit < SLICE, C, C, BLOCK_C)
     back = tl.trans(rows(second + at, channel, channel < C, HIDDEN, SLICE, SLICE))
-    back = (back.to(tl.float32) * factors(factor, channel, C, BLOCK_C, FACTORS)).to(weight.dtype)
     of_first, of_shift = tl.zeros([SLICE, BLOCK_C], tl.float32), tl.zeros([SLICE], tl.float32)
     of_second, of_offset = tl.zeros([SLICE, BLOCK_C], tl.float32), tl.zeros([BLOCK_C], tl.float32)
     for step in range(walker, tl.cdiv(total, BLOCK), walkers):
@@ -116,6 +115,8 @@ def backward_weights(
             hidden += tl.load(shift + at + unit).to(tl.float32)[:, None]
         active = activated(hidden, GELU).to(tile.dtype)
         of_second = tl.dot(active, handed, of_second, input_precision="ieee")
+        if FACTORS > 0:  # on the gradient, which a loss is scaled for, so that half precision loses nothing small
+            handed = (handed.to(tl.float32) * factors(factor, channel, C, BLOCK_C, FACTORS)).to(tile.dtype)
         to_hidden = tl.dot(back, tl.trans(handed), input_precision="ieee") * sloped(hidden, GELU)
         of_shift += tl.sum(to_hidden, 1)
         of_first = tl.dot(to_hidden.to(tile.dtype), low, of_first, input_precision="ieee")

@@ -20,7 +20,7 @@ from metablocks.kernels.narrow_twin import How, Known, Scales, Weights
 # Tokens of a tile, hidden channels of a slice, warps, and stages of the pipeline that loads slices: what fits the
 # registers without spills. Matrix instructions of sm_90 are for 64 rows, and read operands from shared memory.
 TILES = {
-    80: {"forward": (64, 32, 4, 2), "backward_tokens": (64, 32, 4, 2), "backward_weights": (32, 32, 4, 1)},
+    80: {"forward": (64, 32, 4, 2), "backward_tokens": (64, 32, 4, 2), "backward_weights": (64, 32, 8, 1)},
     90: {"forward": (128, 64, 8, 2), "backward_tokens": (64, 32, 4, 2), "backward_weights": (32, 64, 4, 2)},
 }
 PROGRAMS = 264

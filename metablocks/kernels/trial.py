@@ -11,8 +11,8 @@ import logging
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from metablocks.core import cache as cache_files
 from metablocks.core.text import printable
@@ -210,6 +211,34 @@ def _sources() -> str:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def aside(device: torch.device, keeps: bool) -> Iterator[None]:
+    """Around what is tried inside of a call: with gradients or without, whatever the call has, and unseen by activation
+    checkpointing, which counts what is saved.
+
+    Not in inference mode, in which nothing has gradients; without autocast, which would round what is compared.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.set_grad_enabled(keeps))
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(saved_tensors_hooks(lambda one: one, lambda one: one))
+        yield
+
+
+@contextmanager
+def seeded(device: torch.device) -> Iterator[None]:
+    """The same random numbers of a device each time, and none of those that are drawn after."""
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if cuda else []):
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(0)
+        else:
+            torch.default_generator.manual_seed(0)
+        yield
 
 
 def off(tensor: Tensor) -> bool:

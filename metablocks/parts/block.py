@@ -90,7 +90,8 @@ class Branch(nn.Module):
         if (self.training and self.dropout.p) or hooked(self, norm, op, self.dropout):
             return None
         if op.tried:
-            keeps = torch.is_grad_enabled() and (x.requires_grad or norm.weight.requires_grad)
+            trained = (x, *self.parameters())
+            keeps = torch.is_grad_enabled() and any(one.requires_grad for one in trained)
             ways = (known is not None, keeps, torch.compiler.is_compiling())
             if not self.pays(tuple(x.shape), x.dtype, x.device, ways):
                 return None

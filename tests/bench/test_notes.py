@@ -123,6 +123,13 @@ def test_the_conditions_are_told_once_each(record: Record) -> None:
     ]
 
 
+def test_a_row_whose_process_kept_freed_memory_says_so(record: Record) -> None:
+    kept = replace(record, environment=record.environment | {"freed_memory": "kept"})
+    assert told([kept], "device") == [
+        "cpu (a processor), infer, float32, freed memory kept, 2 threads, torch 2.13.0, random weights"
+    ]
+
+
 def test_a_row_that_knows_no_device_leaves_it_to_the_rows_that_do(record: Record) -> None:
     lost = replace(record, status="failed", figures=None, failure="crash", reason="gone", environment={}, processes=())
     assert len(told([lost, record], "device")) == 1

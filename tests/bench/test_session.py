@@ -16,6 +16,7 @@ from metablocks.bench.case import Case
 from metablocks.bench.failures import CaseFailedError
 from metablocks.bench.session import Session
 from metablocks.bench.subject import subject
+from metablocks.core import heap
 from metablocks.kernels import trial
 
 from .conftest import SPEC, case
@@ -77,6 +78,7 @@ def test_a_session_that_infers_tells_of_network_times_and_memory() -> None:
     assert prepared["costs"]["macs"] > 0
     assert prepared["costs"]["flops"] == 2 * prepared["costs"]["macs"]
     assert {"torch", "threads"} <= set(prepared["environment"])
+    assert prepared["environment"].get("freed_memory") == ("kept" if heap.keeps() else None)
     assert prepared["build_s"] > 0
     assert prepared["first_call_s"] > 0
     assert "compiled" not in prepared

@@ -59,14 +59,15 @@ class Case:
         return given
 
 
-def run(branch: Branch, given: list[Tensor], whole: bool) -> dict[str, Tensor]:
-    """The output and every gradient, by the kernels or as modules; the same images drop their path in every call."""
+def run(branch: Branch, given: list[Tensor], whole: bool, above: float = 1.0) -> dict[str, Tensor]:
+    """The output and every gradient, by the kernels or as modules, for a normal gradient times `above`; the same images
+    drop their path in every call."""
     torch.manual_seed(0)
     known: Statistics | None = (given[1], given[2]) if len(given) > 1 else None
     out = branch.taken_in(given[0], known=known)[0] if whole else branch(given[0], known=known)
-    above = torch.randn(out.shape, generator=torch.Generator().manual_seed(5)).to(out)
+    drawn = torch.randn(out.shape, generator=torch.Generator().manual_seed(5)) * above
     weights = dict(branch.named_parameters())
-    made = torch.autograd.grad(out, [*given, *weights.values()], above)
+    made = torch.autograd.grad(out, [*given, *weights.values()], drawn.to(out))
     names = ["x", "mean", "inverse"][: len(given)] + list(weights)
     return {"output": out.detach(), **dict(zip(names, made, strict=True))}
 

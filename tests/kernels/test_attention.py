@@ -195,3 +195,15 @@ def test_a_gpu_takes_what_is_right(shape, dtype, keeps, monkeypatch, tmp_path):
     (found,) = [one for (_, key), one in trial._known.items() if key.startswith("attention")]
     assert found.chosen in (*tried.BACKENDS, tried.TILE, tried.OWN)
     assert found.seconds or dtype == torch.float32
+
+
+@pytest.mark.parametrize("how", ["none", "block"])
+def test_a_checkpointed_network_is_tried_and_trains(verdicts, how):
+    model = mb.build(TINY, compile=how, backend="aot_eager", checkpoint=True).train()
+    plain = mb.build(TINY, model.state_dict()).train()
+    images, gradients = torch.randn(2, 3, 32, 32), []
+    for one in (model, plain):
+        one(images).square().sum().backward()
+        gradients.append([parameter.grad for parameter in one.parameters()])
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
+    assert [one.chosen for one in verdicts.values()][:1] == ["plain"]

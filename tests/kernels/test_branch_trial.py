@@ -64,7 +64,7 @@ def test_a_verdict_says_what_was_tried(times) -> None:  # noqa: ARG001
     assert [*verdicts()] == [
         "branch 2 x 64 x 16, torch.float32, 64 hidden, GELU, bias, known, layer_scale",
         "branch 2 x 64 x 16, torch.float32, 64 hidden, GELU, bias, compiled",
-        "branch 3 x 64 x 16, torch.float32, 64 hidden, StarReLU, drops path, res_scale, backward",
+        "branch 3 x 64 x 16, torch.float32, 64 hidden, StarReLU, drops path, res_scale, norm without bias, backward",
     ]
 
 
@@ -89,6 +89,70 @@ def test_a_kernel_with_one_wrong_gradient_is_not_taken_for_training(times, monke
     assert taken(network(**SWIN, kernels="fused")) == 0
     (found,) = verdicts().values()
     assert "is off by" in found.faults[KERNEL]
+
+
+RIGHT = narrow_twin.branch
+
+
+def spoilt(name, index, by):
+    """A pass of the twin with one of its results multiplied."""
+    right = getattr(narrow_twin, name)
+
+    def wrong(*given):
+        made = right(*given)
+        return by * made if index is None else tuple(by * one if at == index else one for at, one in enumerate(made))
+
+    return name, wrong
+
+
+FAULTS = {
+    "little of the branch": ("branch", lambda x, *rest: x + 0.8 * (RIGHT(x, *rest) - x)),
+    "no shift": ("branch", lambda x, weights, *rest: RIGHT(x, weights._replace(shift=None), *rest)),
+    "no offset": ("branch", lambda x, weights, *rest: RIGHT(x, weights._replace(offset=None), *rest)),
+    "no drop path": ("branch", lambda x, w, scales, *rest: RIGHT(x, w, (scales[0], None), *rest)),
+    "gradient of tokens": spoilt("backward_tokens", 0, 0.8),
+    "gradient of statistics": spoilt("backward_tokens", 1, 0.0),
+    "gradient of the first layer": spoilt("backward_weights", 0, 0.0),
+    "gradient of the shift": spoilt("backward_weights", 1, 0.0),
+    "gradient of the second layer": spoilt("backward_weights", 2, 0.0),
+    "gradient of the offset": spoilt("backward_weights", 3, 0.0),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.usefixtures("times")
+def test_a_fault_is_seen_though_a_fresh_network_does_not_show_it(monkeypatch, tmp_path, fault) -> None:
+    model = network(**POOLFORMER, drop=0.1, kernels="fused").train()
+    block = model.encoder.stages[0].blocks[0]
+    block.mlp.reset_parameters()  # as small as it is at the beginning
+    block.set_drop_rate(0.0)
+    call = branch_trial.Call((2, 64, 16), torch.float32, torch.device("cpu"), True, True, False)
+    assert branch_trial.kernel_wins(block.mlp, call)
+    trial.forget()
+    monkeypatch.setenv("METABLOCKS_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(narrow_twin, *FAULTS[fault])
+    assert not branch_trial.kernel_wins(block.mlp, call)
+
+
+@pytest.mark.parametrize("how", ["none", "block"])
+def test_a_checkpointed_network_is_tried_and_trains(times, how) -> None:  # noqa: ARG001
+    grads = []
+    for kernels in ("fused", "reference"):
+        torch._dynamo.reset()
+        model = network(**SWIN, kernels=kernels, compile=how, backend="aot_eager", checkpoint=True).train()
+        model(images()).square().sum().backward()
+        grads.append([parameter.grad for parameter in model.parameters()])
+    torch.testing.assert_close(*grads, atol=1e-5, rtol=1e-5)
+    assert [one.chosen for one in verdicts().values()] == [KERNEL]
+
+
+def test_what_is_frozen_has_a_verdict_of_its_own(times) -> None:  # noqa: ARG001
+    model = network(**SWIN, kernels="fused").train()
+    branch = model.encoder.stages[0].blocks[0].mlp
+    for name, parameter in branch.named_parameters():
+        parameter.requires_grad_(name.startswith("op.fc1"))
+    model(images()).sum().backward()
+    assert any(key.endswith("backward, frozen norm.weight norm.bias op.fc2.weight op.fc2.bias") for key in verdicts())
 
 
 def fails(*_):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -94,3 +95,16 @@ def test_it_is_tried_with_its_kernels_and_taken_where_it_is_the_fastest(graph: b
     assert trial.choices()[key] == "kernel"
     trial.forget()
     torch._dynamo.reset()
+
+
+def test_half_precision_loses_no_gradient_to_a_small_layer_scale() -> None:
+    case, scaled = Case(64, 256, known=True, layer_scale=1e-6), 1000.0  # the loss
+    branch, given = case.branch(torch.float16), case.inputs(torch.float16)
+    with torch.no_grad():
+        branch.layer_scale.mul_(1e-6)
+        branch.op.fc2.weight.mul_(0.1)
+    exact = [one.detach().double().requires_grad_() for one in given]
+    found = run(branch, given, whole=True, above=scaled)
+    goals = run(copy.deepcopy(branch).double(), exact, whole=False, above=scaled)
+    for name in ("op.fc1.weight", "op.fc1.bias", "norm.weight", "norm.bias"):
+        assert float((found[name].double() - goals[name]).norm() / goals[name].norm()) < 2e-3, name
