@@ -60,12 +60,13 @@ def compile_network(
     if not isinstance(share, bool) and (how == "none" or not 0 < share < 1):
         wrong = f"a share of activations of {share:g}, compile {printable(how)}"
         raise InputError(Fault(wrong, help="a compiler keeps a share between 0 and 1; without one, checkpoint blocks"))
-    _compile(model, how, settings(model, choices).backend(backend), dynamic)
+    told = settings(model, choices)
+    _compile(model, how, told.backend(backend), dynamic, told.kind)
     if share is True:
         checkpoint_blocks(model)
 
 
-def _compile(model: Network, how: Compile, backend: Callable[..., Any], dynamic: bool) -> None:
+def _compile(model: Network, how: Compile, backend: Callable[..., Any], dynamic: bool, kind: str) -> None:
     if how not in ("none", "block", "model"):
         raise InputError(Fault(f"no way to compile called `{printable(how)}`", help="none, block or model"))
     if how == "none":
@@ -76,13 +77,15 @@ def _compile(model: Network, how: Compile, backend: Callable[..., Any], dynamic:
         model.forward = compiled(type(model).forward, backend, dynamic).__get__(model)
         return
     known: dict[Any, Callable[..., Any]] = {}
-    for kind, block in blocks(model):
-        if kind not in known:
-            known[kind] = compiled(type(block).forward, backend, dynamic)
-        block.forward = known[kind].__get__(block)  # type: ignore[method-assign]
+    for distinct, block in blocks(model):
+        if distinct not in known:
+            known[distinct] = compiled(type(block).forward, backend, dynamic)
+        block.forward = known[distinct].__get__(block)  # type: ignore[method-assign]
         if keeps(block):
             block.register_forward_pre_hook(keep)
     for module, method in model.once():
+        if kind == "cpu" and getattr(module, "few_calls", False):
+            continue
         setattr(module, method, compiled(getattr(type(module), method), backend, dynamic).__get__(module))
 
 

@@ -32,7 +32,8 @@ class Network(nn.Module):
         self.encoder.grids(images)
 
     def once(self) -> list[Method]:
-        """The parts besides blocks. Where blocks are compiled, each is a graph of its own."""
+        """The parts besides blocks. Where blocks are compiled, each is a graph of its own; on a CPU not those that are
+        `few_calls` of a library, which cost a second of compiling each and gain nothing by it."""
         raise NotImplementedError
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:

@@ -82,6 +82,11 @@ class Encoder(nn.Module):
             found.append((stage(*found[-1], grid), grid))
         return found[1:]
 
+    @property
+    def few_calls(self) -> bool:
+        """Of `embed`: see `Network.once`."""
+        return getattr(self.stem, "few_calls", False)
+
     def embed(self, images: Tensor, grid: Grid) -> Tensor:
         """Images to the tokens that enter the first stage, which are on `grid`."""
         return self.embedding(self.stem(images), grid)

@@ -98,6 +98,8 @@ class Merging(nn.Module):
 class ConvReduction(nn.Module):
     """Norm, then a convolution on the grid seen as channels_last."""
 
+    few_calls = True
+
     def __init__(self, grid: Grid, dims: tuple[int, int], settings: ConvDownsample) -> None:
         super().__init__()
         self.grid = grid

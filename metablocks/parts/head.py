@@ -47,6 +47,8 @@ class Head(Settings):
 class ClassifierHead(nn.Module):
     """Pools `tokens`: the patches, of any number, or the class token alone. Features are those after `norm`."""
 
+    few_calls = True
+
     def __init__(self, settings: Head, dim: int, classes: int, tokens: slice) -> None:
         super().__init__()
         self.tokens = tokens

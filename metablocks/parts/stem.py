@@ -83,7 +83,13 @@ class ConvEmbed(Stem, name="conv_embed"):
 
 
 class PatchProjection(nn.Module):
-    """A linear layer over the pixels of each patch; its weight is kept as the convolution (C, channels, p, p)."""
+    """A linear layer over the pixels of each patch; its weight is kept as the convolution (C, channels, p, p).
+
+    A product in a graph, in which pixels are gathered and what follows is fused; outside of one that convolution, which
+    every library has.
+    """
+
+    few_calls = True
 
     def __init__(self, channels: int, dim: int, settings: PatchEmbed) -> None:
         super().__init__()
@@ -92,18 +98,23 @@ class PatchProjection(nn.Module):
         self.norm = settings.norm.build(dim)
 
     def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
-        patches = patchwise(images, self.patch)
-        if ids is None or not by_token(self.norm):
-            return take(self._project(patches.flatten(1, 2)), ids)
-        return self._project(pick(patches, ids))
+        if ids is not None and by_token(self.norm):
+            return self.norm(self._project(pick(patchwise(images, self.patch), ids)))
+        if torch.compiler.is_compiling():
+            projected = self._project(patchwise(images, self.patch).flatten(1, 2))
+        else:
+            projected = _convolved(self.proj, images)
+        return take(self.norm(projected), ids)
 
     def _project(self, patches: Tensor) -> Tensor:
         """Patches (B, K, channels, p, p) to tokens (B, K, C)."""
-        return self.norm(F.linear(patches.flatten(2), self.proj.weight.flatten(1), self.proj.bias))
+        return F.linear(patches.flatten(2), self.proj.weight.flatten(1), self.proj.bias)
 
 
 class ConvStem(nn.Module):
     """A convolution, then a norm over tokens."""
+
+    few_calls = True
 
     def __init__(self, conv: nn.Conv2d, norm: nn.Module) -> None:
         super().__init__()
@@ -111,7 +122,12 @@ class ConvStem(nn.Module):
         self.norm = norm
 
     def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
-        return take(self.norm(tokens(self.conv(images.contiguous(memory_format=torch.channels_last)))), ids)
+        return take(self.norm(_convolved(self.conv, images)), ids)
+
+
+def _convolved(conv: nn.Conv2d, images: Tensor) -> Tensor:
+    """Images (B, channels, H, W) through a convolution to tokens (B, N, C)."""
+    return tokens(conv(images.contiguous(memory_format=torch.channels_last)))
 
 
 def patchwise(images: Tensor, patch: tuple[int, int]) -> Tensor:

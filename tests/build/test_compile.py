@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch._dynamo.utils import counters
 
 import metablocks as mb
+from metablocks.compiler import Choices, compile_network
 from metablocks.nets import blocks
+from metablocks.parts.stem import patchwise
 
 FOUR_MIXERS = """
 net: classifier
@@ -76,8 +79,8 @@ def step(model, batch=2):
 
 
 def other_graphs(model) -> int:
-    """Stem, downsampling and head are graphs of their own."""
-    return 2 + sum(stage.downsample is not None for stage in model.plan.stages)
+    """Stem, downsampling and head are graphs of their own, but not on a CPU where they are few calls of a library."""
+    return sum(not getattr(module, "few_calls", False) for module, _ in model.once())
 
 
 @pytest.mark.parametrize("text", [FOUR_MIXERS, TILED], ids=["four mixers in four stages", "a list tiled in one stage"])
@@ -104,12 +107,33 @@ def test_compiled_and_eager_agree(text, how):
 @pytest.mark.parametrize("depth", [4, 24])
 def test_the_number_of_graphs_does_not_grow_with_depth(depth):
     step(mb.build(DEEP.replace("DEPTH", str(depth)), compile="block", backend="aot_eager"))
-    assert graphs() == 3
+    assert graphs() == 1
 
 
 def test_ten_widths_in_one_network_compile():
     step(mb.build(TEN_WIDTHS, compile="block", backend="aot_eager"))
-    assert graphs() == 10 + 9 + 2
+    assert graphs() == 10
+
+
+@pytest.mark.parametrize(("device", "others"), [("cpu", 1), ("cuda", 3)])
+def test_few_calls_of_a_library_are_graphs_of_their_own_on_a_gpu_alone(device, others):
+    """Stem and head; patch merging, which has a product of matrices, is one anywhere."""
+    stages = "downsample: patch_merging\nstages: [{dim: 8, depth: 1}, {dim: 16, depth: 1}]"
+    model = mb.build(DEEP.replace("stages: [{dim: 16, depth: DEPTH}]", stages))
+    compile_network(model, "block", "aot_eager", choices=Choices(device=torch.device(device)))
+    step(model)
+    assert graphs() == 2 + others
+
+
+@pytest.mark.parametrize("how", ["none", "block", "model"])
+def test_patches_are_embedded_alike_by_product_and_convolution(how):
+    model = mb.build(TILED, compile=how, backend="aot_eager").double()
+    images, encoder = torch.randn(2, 3, 32, 32).double(), model.encoder
+    patches = patchwise(images, (4, 4)).flatten(1, 2).flatten(2)
+    made = F.linear(patches, encoder.stem.proj.weight.flatten(1), encoder.stem.proj.bias)
+    torch.testing.assert_close(encoder.stem(images), encoder.stem.norm(made))
+    grid = encoder.plan.embedding.grid
+    torch.testing.assert_close(encoder.embed(images, grid), encoder.embedding(encoder.stem.norm(made), grid))
 
 
 def test_batch_sizes_up_to_the_recompile_limit_do_not_take_the_budget_of_other_blocks():
