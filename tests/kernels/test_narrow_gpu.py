@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from kernels.narrow_cases import CASES, errors, run
+from kernels.test_narrow_operation import taken
 
 import metablocks as mb
 from metablocks.kernels import branch_trial, trial
@@ -44,7 +45,9 @@ def test_a_network_trains_alike_whether_it_takes_it_or_not(spec: str, compile: s
         torch._dynamo.reset()
         torch.manual_seed(0)
         model = mb.build(spec, device="cuda", dtype="bfloat16", compile=compile)
-        out = model(torch.linspace(-1, 1, 2 * 3 * 224 * 224, device="cuda").view(2, 3, 224, 224).bfloat16())
+        images = torch.linspace(-1, 1, 2 * 3 * 224 * 224, device="cuda").view(2, 3, 224, 224).bfloat16()
+        assert (taken(model, images) > 0) == wins
+        out = model(images)
         out.float().square().sum().backward()
         found.append([out.detach().float(), model.encoder.stages[0].blocks[0].mlp.op.fc1.weight.grad.float()])
     for ours, goal in zip(found[1], found[0], strict=True):
