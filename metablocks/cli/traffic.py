@@ -138,9 +138,9 @@ def _notes(found: Sequence[Traffic]) -> Iterator[str]:
         "attention is the one that CUDA would choose"
     )
     yield (
-        "products: of a spec in templates of inductor, with what follows fused in, and narrow channel MLPs in one kernel, "
-        "as a build for CUDA has them where they are timed no slower than the library and the compiled modules; of others "
-        "in the library, as torch.compile has them by itself"
+        "products: of a spec in templates of inductor, with what follows fused in, and narrow channel MLPs in one "
+        "kernel, as a build for CUDA has them where they are timed no slower than the library and the compiled "
+        "modules; of others in the library, as torch.compile has them by itself"
     )
     yield (
         "moved: millions of elements of activations that kernels read and write for one image, each kernel every "

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, fx
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
+from metablocks.kernels import trial
+
 GAIN = 1.2
 """How much faster oneDNN has to be: the two are either alike or far apart."""
 SMALL = 1 << 20
@@ -62,7 +64,10 @@ def pays() -> bool:
         theirs, ours = (lambda: torch.addmm(bias, x, weight.t())), (lambda: product(x, weight, bias, "none"))
         times = [(_seconds(theirs), _seconds(ours)) for _ in range(8)]
     usual, found = (min(column) for column in zip(*times, strict=True))
-    return usual > GAIN * found
+    faster = usual > GAIN * found
+    verdict = trial.Verdict("oneDNN" if faster else "BLAS", seconds={"BLAS": usual, "oneDNN": found})
+    trial.note("products, torch.float32", verdict, x.device)
+    return faster
 
 
 def _seconds(call: Callable[[], object]) -> float:

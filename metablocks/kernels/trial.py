@@ -89,6 +89,11 @@ def verdict(
     return _known.setdefault((place, key), known)
 
 
+def note(key: str, verdict: Verdict, device: torch.device) -> None:
+    """Has `choices` tell of what was tried in another way, for this process alone."""
+    _known[_place(device), key] = verdict
+
+
 def choices() -> dict[str, str]:
     """What was chosen in this process, tried or remembered, by key."""
     return {key: known.chosen for (_, key), known in _known.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import metablocks as mb
 from metablocks import mixers
 from metablocks.core.grid import Grid
-from metablocks.kernels import cpu_products
+from metablocks.kernels import cpu_products, trial
 from metablocks.kernels.cpu_products import Exchange, product
 
 pytestmark = pytest.mark.skipif(not cpu_products.runs(), reason="torch has no oneDNN here")
@@ -167,6 +169,15 @@ def test_a_network_compiled_with_it_trains_as_without(monkeypatch):
     gradients = [[parameter.grad for parameter in model.parameters()] for model in (eager, compiled)]
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-4)
     assert run
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [((2.0, 1.0), "oneDNN"), ((1.1, 1.0), "BLAS")])
+def test_what_was_found_faster_stands_in_records(seconds, chosen, monkeypatch):
+    times = itertools.cycle(seconds)
+    monkeypatch.setattr(cpu_products, "_seconds", lambda _: next(times))
+    assert cpu_products.pays.__wrapped__() == (chosen == "oneDNN")
+    assert trial.choices()["products, torch.float32"] == chosen
+    trial.forget()
 
 
 def test_where_it_does_not_pay_nothing_is_exchanged(monkeypatch):
