@@ -45,6 +45,9 @@ def main() -> None:
         while not session.over:
             command = json.loads(lines.get())
             answer(done=session.do(command.pop("do"), **command))
+    except KeyboardInterrupt:  # dies of the signal, whatever a library has for the end of the interpreter
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     except (Exception, SystemExit) as error:
         answer(failed=explain(error, case))
     with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -61,12 +61,10 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor, *grid: Grid, known: Statistics | None = None) -> Tensor:
         """`known` statistics of x, where there are, spare the norm a look at it."""
-        if known is None and self._norm_comes_after():
-            known = self.norm.statistics(x)  # type: ignore[operator]
         if known is not None:
             y = self.op.normed(x, self.norm, known, *grid)  # type: ignore[operator]
         else:
-            y = self.op(self.norm(x), *grid) if self.pre else self.norm(self.op(x, *grid))
+            y = self._of_normed(x, *grid) if self.pre else self.norm(self.op(x, *grid))
         y = self.dropout(y)
         if self.layer_scale is not None:
             y = y * self.layer_scale
@@ -74,12 +72,17 @@ class Branch(nn.Module):
             y = drop_path(y, self.drop_rate)
         return y + (x if self.res_scale is None else x * self.res_scale)
 
-    def _norm_comes_after(self) -> bool:
-        """Whether, in a graph, the operation does with the statistics of a norm what it would do with a normed map."""
-        if not torch.compiler.is_compiling() or exporting() or hooked(self.norm, self.op):
-            return False
-        takes = self.pre and isinstance(self.op, Operation) and self.op.takes_norm
-        return takes and isinstance(self.norm, TokenGroupNorm) and self.norm.groups == 1
+    def _of_normed(self, x: Tensor, *grid: Grid) -> Tensor:
+        """op(norm(x)). In a graph a norm of one group goes by its statistics, of tokens first; and an operation that
+        takes these is handed x as it is."""
+        norm, op = self.norm, self.op
+        graph = torch.compiler.is_compiling() and not exporting()
+        if not graph or not isinstance(norm, TokenGroupNorm) or norm.groups > 1 or hooked(norm):
+            return op(norm(x), *grid)
+        known = norm.statistics(x)
+        if isinstance(op, Operation) and op.takes_norm and not hooked(op):
+            return op.normed(x, norm, known, *grid)
+        return op(norm.by(x, known), *grid)
 
     def whole(self, x: Tensor, *grid: Grid, known: Statistics | None = None) -> tuple[Tensor, Statistics | None] | None:
         """The same by a kernel of the operation that takes in all of it, and the statistics of what comes out where it

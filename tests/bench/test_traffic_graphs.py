@@ -10,6 +10,7 @@ import metablocks as mb
 from metablocks.bench.traffic import BATCH
 from metablocks.bench.traffic.count import Moved, moved
 from metablocks.build import compile_network, skeleton
+from metablocks.compiler import Choices
 
 
 def count(name: str, mode: str = "infer") -> Moved:
@@ -20,7 +21,8 @@ def count(name: str, mode: str = "infer") -> Moved:
         units = plan.decoder.mask.units
         inputs.append(torch.empty(BATCH, units[0] * units[1], device="meta"))
     model = skeleton(plan)
-    return moved(model, inputs, mode, lambda backend: compile_network(model, "block", backend))
+    choices = Choices(device=torch.device("cuda"))
+    return moved(model, inputs, mode, lambda backend: compile_network(model, "block", backend, choices=choices))
 
 
 # prefix tokens and positions, positions before a later stage, masking and unshuffling

@@ -16,8 +16,8 @@ net: classifier
 image: {size: 16}
 classes: 4
 stem: {patch_embed: {patch: 8}}
-block: {norm: layer_norm, mixer: {attention: {heads: 2}}, mlp: {ratio: 2}}
-stages: [{dim: 8, depth: 2}]
+block: {norm: layer_norm, mixer: [{attention: {heads: 2}}, identity, spatial_mlp], mlp: {ratio: 2}}
+stages: [{dim: 8, depth: 3}]
 head: {pool: mean}
 """
 CPU = torch.device("cpu")
