@@ -12,8 +12,9 @@ from metablocks.core.errors import Fault, InputError, Place, Source, SpecError
 from metablocks.core.text import listed, printable
 from metablocks.spec.scalars import resolve
 from metablocks.spec.source import screen
-from metablocks.spec.syntax import DEPTH, parse_value
+from metablocks.spec.syntax import parse_value
 from metablocks.spec.tree import Entry, Mapping, Node, Scalar, Sequence
+from metablocks.spec.trouble import DEPTH
 
 FORM = "write `path=value`, as in `stages.2.mixer=pooling`"
 

@@ -16,11 +16,22 @@ from metablocks.core.text import printable
 from metablocks.spec.scalars import TEMPLATE, lookalike, resolve
 from metablocks.spec.source import FORBIDDEN, read_source, screen
 from metablocks.spec.tree import Entry, Mapping, Node, Scalar, Sequence
-from metablocks.spec.trouble import FEATURES, NO_SPACE, explain, no_space, spot, suspect, template, unclosed, within
+from metablocks.spec.trouble import (
+    DEPTH,
+    FEATURES,
+    NO_SPACE,
+    explain,
+    no_space,
+    spot,
+    suspect,
+    template,
+    too_deep,
+    unclosed,
+    within,
+)
 
 __all__ = ["parse", "parse_value", "read_source"]
 
-DEPTH = 32
 NODES = 20_000
 # libyaml if PyYAML was built with it: the same events, thirty times as fast
 LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
@@ -110,8 +121,7 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             return Scalar(None, "", place)
         if self.depth == DEPTH:
-            help = "no spec needs that; is a bracket too many?"
-            raise self.stop(Fault(f"nested deeper than {DEPTH} levels", place, help=help))
+            raise self.stop(too_deep(place))
         return self.collection(event, place)
 
     def refuse_features(self, event: yaml.Event, place: Place) -> None:

@@ -11,6 +11,7 @@ from metablocks.core.errors import Fault, Place, Source
 from metablocks.core.text import printable
 from metablocks.spec.scalars import TEMPLATE, lookalike
 
+DEPTH = 32
 NO_SPACE = re.compile(r"\s*(?:- )?([A-Za-z_]\w*):([^\s:][^\s,}\]]*)", re.ASCII)
 QUIET = re.compile(r"""(?:^|\s)#.*|"(?:[^"\\]|\\.)*"|'[^']*'""")  # comments and quoted text
 EXPECTED_KEY = re.compile("expected key|expected <block end>")  # libyaml, and PyYAML without it
@@ -30,6 +31,8 @@ def explain(error: YAMLError, source: Source, opened: Place | None, last: Event 
     place = within(source, error.problem_mark)
     context = within(source, error.context_mark or error.problem_mark)
     problem = error.problem or ""
+    if "nesting depth" in problem:  # of libyaml, which looks ahead; before PyYAML 6.0.4 it had no limit
+        return too_deep(place)
     if "could not find expected ':'" in problem:
         place = context  # where the key stands; the parser has gone on to the next line
     for fault in (
@@ -43,6 +46,10 @@ def explain(error: YAMLError, source: Source, opened: Place | None, last: Event 
         if fault:
             return fault
     return Fault(f"this is not YAML: {problem}", place)
+
+
+def too_deep(place: Place) -> Fault:
+    return Fault(f"nested deeper than {DEPTH} levels", place, help="no spec needs that; is a bracket too many?")
 
 
 def spot(mark: object) -> tuple[int, int]:

@@ -48,7 +48,7 @@ def test_eager_and_compiled_are_measured_side_by_side_and_appended(command: Comm
     assert (base.pair, base.run) == (other.pair, other.run)
     compiled = other.figures
     assert compiled is not None
-    assert compiled.compiled_graphs == 3  # stem, one kind of block, head
+    assert compiled.compiled_graphs == 1  # one kind of block; stem and head are few calls, on a CPU no graphs
     assert compiled.graph_breaks == 0
     assert compiled.eager_difference is not None
     assert compiled.eager_difference <= 1e-3
