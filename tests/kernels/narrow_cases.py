@@ -73,21 +73,29 @@ def run(branch: Branch, given: list[Tensor], whole: bool, above: float = 1.0) ->
 
 
 def errors(case: Case, dtype: torch.dtype, device: str = "cpu") -> dict[str, float]:
-    """Largest difference to the modules in float64, over the largest value, of the output and of every gradient."""
+    """Largest difference to the modules in float64, of the output and of every gradient, over the largest value, but
+    over what its sum comes to at least, as sums may cancel."""
     branch, given = case.branch(dtype, device), case.inputs(dtype, device)
     exact = [one.detach().double().requires_grad_() for one in given]
-    goals = run(copy.deepcopy(branch).double(), exact, whole=False)
+    double, to_normed = copy.deepcopy(branch).double(), []
+    double.op.fc1.register_full_backward_hook(lambda _, made, __: to_normed.append(made[0]))
+    goals = run(double, exact, whole=False)
     size = float(goals["x"].square().mean().sqrt())
+    least = {name: max(1.0, size * (given[0].numel() / goal.numel()) ** 0.5) for name, goal in goals.items()}
+    least |= _of_statistics(exact, to_normed[0] * double.norm.weight.detach())
     return {
-        name: _relative(found, goals[name], size * (given[0].numel() / found.numel()) ** 0.5)
+        name: float((found.double() - goals[name]).abs().max() / goals[name].abs().max().clamp_min(least[name]))
         for name, found in run(branch, given, whole=True).items()
     }
 
 
-def _relative(value: Tensor, exact: Tensor, summed: float) -> float:
-    """Over the largest value, but over what so many terms of random signs, as large as gradients of tokens are, come to
-    at least: sums may cancel."""
-    return float((value.double() - exact).abs().max() / exact.abs().max().clamp_min(max(summed, 1)))
+def _of_statistics(exact: list[Tensor], to_normed: Tensor) -> dict[str, float]:
+    """What the terms of the gradients of known statistics, each as large as the largest, come to with random signs."""
+    if len(exact) == 1:
+        return {}
+    x, mean, inverse = (one.detach() for one in exact)
+    terms = {"mean": to_normed * inverse[:, None, None], "inverse": to_normed * (x - mean[:, None, None])}
+    return {name: float(made.abs().max()) * made[0].numel() ** 0.5 for name, made in terms.items()}
 
 
 STAR = "star_relu"
