@@ -21,7 +21,8 @@ from random import Random
 ALPHA = 0.05
 NOISE = 0.005  # layout and alignment alone move a time by as much; a ratio nearer to 1 is no news
 RESAMPLES = 1000  # in each direction
-TINY = 1e-12  # a spread of logarithms below this is rounding, not measurement
+DIGITS = 12  # behind the point, of a logarithm; what lies below is rounding, not measurement
+TINY = 10.0**-DIGITS  # so is a spread
 DRIFT_ALPHA = 0.01  # drift is looked for in every row, so false alarms have to be rare
 FEWEST_FOR_DRIFT = 10
 FAR = 3.0  # interquartile ranges beyond the quartiles
@@ -219,8 +220,10 @@ def _bootstrap(samples: Samples, resamples: int) -> tuple[float, float]:
 
 
 def _percentiles(samples: Samples, resamples: int) -> tuple[float, float]:
-    # sorted, so that the same numbers draw the same resamples in whatever order they come
-    ordered = [sorted(sorted(process) for process in sample) for sample in samples]
+    # sorted, so that the same numbers draw the same resamples in whatever order they come; without what is rounding,
+    # which would decide between equals
+    rounded = [[[round(value, DIGITS) for value in process] for process in sample] for sample in samples]
+    ordered = [sorted(map(sorted, sample)) for sample in rounded]
     random = Random(0)
     drawn = sorted(sum(_redrawn(sample, random) for sample in ordered) for _ in range(resamples))
     return quantile(drawn, ALPHA / 2), quantile(drawn, 1 - ALPHA / 2)

@@ -143,6 +143,14 @@ def test_a_ratio_has_no_unit(pair: tuple[list[list[float]], list[list[float]]], 
         assert close(method(scaled[0], scaled[1], FEW), method(*pair, FEW))
 
 
+def test_rounding_does_not_decide_between_processes() -> None:
+    # the least ratio of both processes is 1/3: whichever has the lesser last bit, the bootstrap draws the same
+    base = [[2.0, 1.0, 2.1, 1.3, 0.7], [5.0, 1.01, 2.2, 1.3, 0.7]]
+    other = [[6.0, 1.0, 1.0, 1.0, 1.0], [15.0, 1.0, 1.0, 1.0, 1.0]]
+    tripled = [[[3 * value for value in one] for one in sample] for sample in (base, other)]
+    assert close(paired(tripled[0], tripled[1], FEW), paired(base, other, FEW))
+
+
 @given(pairs(), st.randoms(use_true_random=False))
 def test_the_order_of_processes_changes_nothing(
     pair: tuple[list[list[float]], list[list[float]]], shuffled: random.Random
