@@ -18,7 +18,7 @@ Backend = str | Callable[..., Any]
 # On a GPU products are timed in templates beside those of the library: what follows is fused into them. A sum that two
 # read is made once, in the product that is its last part, and not in each of them.
 INDUCTOR: dict[str, dict[str, Any]] = {
-    "cuda": {"max_autotune_gemm": True, "epilogue_fusion_first": True, "realize_reads_threshold": 1},
+    "cuda": {"max_autotune_gemm": True, "epilogue_fusion_first": True, "realize_reads_threshold": 1, "loop_ordering_after_fusion": False},
 }
 # What AOTAutograd is told, which decides what is kept for the backward pass. Names of torch._functorch.config.
 # A normed map and an activation are made again from what they were made of, although a product reads them.

@@ -21,7 +21,7 @@ from metablocks.kernels.narrow_twin import How, Known, Scales, Weights
 # registers without spills. Matrix instructions of sm_90 are for 64 rows, and read operands from shared memory.
 TILES = {
     80: {"forward": (64, 32, 4, 2), "backward_tokens": (64, 32, 4, 2), "backward_weights": (64, 32, 8, 1)},
-    90: {"forward": (128, 64, 8, 2), "backward_tokens": (64, 32, 4, 2), "backward_weights": (32, 64, 4, 2)},
+    90: {"forward": (128, 64, 8, 2), "backward_tokens": (64, 32, 4, 2), "backward_weights": (32, 64, 8, 2)},
 }
 PROGRAMS = 264
 """Of those that sum weights up, two for each multiprocessor of an H100: on every GPU, so that sums are the same."""

@@ -89,8 +89,9 @@ class ChannelMlp(Operation):
         if torch.is_grad_enabled() or not torch.compiler.is_compiling() or not plain:
             return self(norm.by(x, known))
         weight, slope, shift = self.folded(norm)
-        mean, inverse = (one[:, None, None] for one in known)
-        hidden = F.linear(x, weight) * inverse + (shift - inverse * mean * slope)
+        # of each token: what is worked out of each image first, inductor of torch 2.11 makes kernels of
+        mean, inverse = (one[:, None, None].expand(*x.shape[:2], 1) for one in known)
+        hidden = (F.linear(x, weight) - mean * slope) * inverse + shift
         return self._from_hidden(hidden.to(x.dtype))
 
     def takes_branch(self, x: Tensor, norm: nn.Module, known: Statistics | None) -> bool:

@@ -47,7 +47,7 @@ def windows(name: str, keys: str = "window: 3, heads: 2, pad: true") -> str:
 
 
 SIZES = [(40, 64), (64, 36), (48, 48), (128, 96)]
-# torch 2.11 makes another graph where the height alone is that of the plan
+# torch 2.11 makes another graph where the height alone is that of the plan, and where neither side is in training
 MANY_SIZES = [(32, 32), (52, 32), (32, 52), *SIZES, (36, 100), (44, 68), (24, 24), (68, 72), (72, 80), (96, 40)]
 WINDOWED = [windows(name) for name in ("window_attention", "cosine_window_attention", "window_mlp")]
 UNCUT = [HIERARCHY, PLAIN, PLAIN.replace("learned", "sincos_2d")]
@@ -130,7 +130,8 @@ def test_dynamic_graphs_of_windows_train_on_many_sizes(name, kernels):
         for (parameter, own), other in zip(model.named_parameters(), eager.parameters(), strict=True):
             torch.testing.assert_close(own.grad, other.grad, msg=lambda told, at=parameter: f"{at}: {told}")
         graphs.append(compiler.frame_count)
-    assert graphs[0] < graphs[2] == graphs[-1]
+    last = 2 if torch.__version__ >= (2, 13) else 3
+    assert graphs[0] < graphs[last] == graphs[-1]
 
 
 def test_a_grid_that_cuts_the_window_has_graphs_of_its_own_and_no_size_of_it_another():

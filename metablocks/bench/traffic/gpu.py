@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -73,13 +74,17 @@ def pretended(told: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def _chosen(_: Any, name: str, choices: list[Any], operands: list[Any], layout: Any, **__: Any) -> tuple[Any, Any]:
+def _chosen(_: Any, name: str, choices: list[Any], operands: list[Any], layout: Any, **asked: Any) -> Any:
     """What a product is made by, as inductor's choice by timing returns it: a template where it has one."""
     if not (config.max_autotune or config.max_autotune_gemm) or name not in _TEMPLATES or _depthwise(name, operands):
-        return choices[0].output_node(), choices[0]
-    return ir.TensorBox.create(ir.TritonTemplateBuffer(layout, operands, None)), choices[0]
+        made = choices[0].output_node()
+    else:
+        made = ir.TensorBox.create(ir.TritonTemplateBuffer(layout, operands, None))
+    return (made, choices[0]) if asked.get("return_choice", not _ASKS) else made
 
 
+_ASKS = "return_choice" in signature(AlgorithmSelectorCache.__call__).parameters
+"""torch 2.11 returns what was chosen beside the result where it is asked to, and later ones always."""
 _TEMPLATES = {"mm", "addmm", "bmm", "baddbmm", "convolution"}
 
 
