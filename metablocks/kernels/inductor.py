@@ -16,9 +16,16 @@ Backend = str | Callable[..., Any]
 
 # What inductor is told where nothing else is asked for, by the kind of device. Names are those of its config.
 # On a GPU products are timed in templates beside those of the library: what follows is fused into them. A sum that two
-# read is made once, in the product that is its last part, and not in each of them.
+# read is made once, in the product that is its last part, and not in each of them. Where loops stay as they are until
+# kernels are fused, torch before 2.13 does not see that what follows, over (B, N, C), reads what a product of (B N, C)
+# has written.
 INDUCTOR: dict[str, dict[str, Any]] = {
-    "cuda": {"max_autotune_gemm": True, "epilogue_fusion_first": True, "realize_reads_threshold": 1, "loop_ordering_after_fusion": False},
+    "cuda": {
+        "max_autotune_gemm": True,
+        "epilogue_fusion_first": True,
+        "realize_reads_threshold": 1,
+        "loop_ordering_after_fusion": torch.__version__ >= "2.13",
+    },
 }
 # What AOTAutograd is told, which decides what is kept for the backward pass. Names of torch._functorch.config.
 # A normed map and an activation are made again from what they were made of, although a product reads them.

@@ -130,7 +130,7 @@ def test_dynamic_graphs_of_windows_train_on_many_sizes(name, kernels):
         for (parameter, own), other in zip(model.named_parameters(), eager.parameters(), strict=True):
             torch.testing.assert_close(own.grad, other.grad, msg=lambda told, at=parameter: f"{at}: {told}")
         graphs.append(compiler.frame_count)
-    last = 2 if torch.__version__ >= (2, 13) else 3
+    last = 2 if torch.__version__ >= "2.13" else 3
     assert graphs[0] < graphs[last] == graphs[-1]
 
 
