@@ -49,8 +49,9 @@ def _analysis(net: nn.Module, inputs: Sequence[Tensor]) -> Any:
     """fvcore's analysis of a module with the handles of this file."""
     try:
         with warnings.catch_warnings():
-            # its losses, which nobody asked for, are TorchScript, of which torch 2.13 warns
-            warnings.simplefilter("ignore", DeprecationWarning)
+            # its losses, which nobody asked for, are TorchScript, of which torch warns: from 2.14 on every user
+            for category in (DeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
             from fvcore.nn import jit_analysis, jit_handles
     except ImportError as error:
         wrong = "the second counter is fvcore, which is not installed"

@@ -39,13 +39,16 @@ def random_cases(draw) -> Case:
     )
     table = (window[0] + draw(st.integers(0, 2)), window[1] + draw(st.integers(0, 2)))
     windows = Windows(draw(st.integers(1, 2)), grid, window, shift, table)
-    return Case(windows, draw(st.integers(1, 9)), draw(st.integers(1, 2)), draw(st.booleans()), draw(st.booleans()))
+    cosine = draw(st.booleans())
+    # of a cosine of one channel the gradient is zero, and what comes out is rounding
+    head_dim = draw(st.integers(2 if cosine else 1, 9))
+    return Case(windows, head_dim, draw(st.integers(1, 2)), draw(st.booleans()), cosine)
 
 
 @settings(max_examples=12)
 @given(case=random_cases())
 def test_random_windows_are_those_of_the_twin(case: Case) -> None:
-    # a channel or two a head: of such cosines a single gradient is what is left of larger ones
+    # two channels a head: of such cosines a single gradient is what is left of larger ones
     found = errors(case, torch.float32, overall=True)
     assert {what: error for what, error in found.items() if error > 1e-6} == {}
 
