@@ -90,12 +90,12 @@ def errors(case: Case, dtype: torch.dtype, device: str = "cpu") -> dict[str, flo
 
 
 def _of_statistics(exact: list[Tensor], to_normed: Tensor) -> dict[str, float]:
-    """What the terms of the gradients of known statistics, each as large as the largest, come to with random signs."""
+    """What the terms of the gradients of known statistics come to with random signs."""
     if len(exact) == 1:
         return {}
     x, mean, inverse = (one.detach() for one in exact)
     terms = {"mean": to_normed * inverse[:, None, None], "inverse": to_normed * (x - mean[:, None, None])}
-    return {name: float(made.abs().max()) * made[0].numel() ** 0.5 for name, made in terms.items()}
+    return {name: float(made.square().sum((1, 2)).max().sqrt()) for name, made in terms.items()}
 
 
 STAR = "star_relu"
