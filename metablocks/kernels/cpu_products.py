@@ -21,6 +21,7 @@ from torch import Tensor, fx
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
 from metablocks.kernels import trial
+from metablocks.kernels.cpu_weights import Copies
 
 GAIN = 1.2
 """How much faster oneDNN has to be: the two are either alike or far apart."""
@@ -28,14 +29,21 @@ SMALL = 1 << 20
 """Multiply-accumulates below which the time that oneDNN takes to start counts."""
 
 aten = torch.ops.aten
+ROWS = 1024
+"""Rows below which a product gains less by a kept copy of its weight than the mark of the weight takes."""
+TRAINED = ("primals", "tangents")
+"""How AOTAutograd calls what goes into graphs that train: their weights change from call to call."""
 VIEWS = (aten.reshape.default, aten.view.default)
 _library = torch.library.Library("metablocks", "FRAGMENT")
-_library.define("product(Tensor x, Tensor weight, Tensor? bias, str activation) -> Tensor")
+_library.define("product(Tensor x, Tensor weight, Tensor? bias, str activation, Tensor? mark) -> Tensor")
+copies = Copies()
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
-    """x (M, K), weight (N, K) and bias (N) to (M, N), through the exact `gelu` or `none`."""
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
+def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, mark: Tensor | None) -> Tensor:
+    """x (M, K), weight (N, K) and bias (N) to (M, N), through the exact `gelu` or `none`. With the mark of its weight a
+    copy of it may be taken, which is kept for the next call."""
+    given = weight if mark is None else copies.of(weight, mark)
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, given, bias, activation, [], "none")
     return made
 
 
@@ -61,7 +69,7 @@ def pays() -> bool:
         return False
     with torch.no_grad():
         x, weight, bias = torch.ones(512, 192), torch.ones(256, 192), torch.ones(256)  # leaves seeds alone
-        theirs, ours = (lambda: torch.addmm(bias, x, weight.t())), (lambda: product(x, weight, bias, "none"))
+        theirs, ours = (lambda: torch.addmm(bias, x, weight.t())), (lambda: product(x, weight, bias, "none", None))
         times = [(_seconds(theirs), _seconds(ours)) for _ in range(8)]
     usual, found = (min(column) for column in zip(*times, strict=True))
     faster = usual > GAIN * found
@@ -80,11 +88,12 @@ class Exchange(CustomGraphPass):
     """Products with a matrix, from the right or from the left, to `metablocks.product`, with the GELU that follows."""
 
     def __call__(self, graph: fx.Graph) -> None:
+        trains = any(node.name.startswith(TRAINED) for node in graph.find_nodes(op="placeholder"))
         for target, find in FORMS.items():
             for node in graph.find_nodes(op="call_function", target=target):
                 found = None if node.kwargs else find(graph, node)
                 if found is not None:
-                    _exchange(graph, node, found)
+                    _exchange(graph, node, found, trains)
 
     def uuid(self) -> object:
         return get_hash_for_files((__file__,))
@@ -150,17 +159,28 @@ def _fits(sizes: tuple[Any, ...], *nodes: fx.Node) -> bool:
     return not all(isinstance(size, int) for size in sizes) or prod(sizes) >= SMALL
 
 
-def _exchange(graph: fx.Graph, node: fx.Node, form: Form) -> None:
+def _exchange(graph: fx.Graph, node: fx.Node, form: Form, trains: bool) -> None:
     curve = _gelu_of(node)
+    rows = _value(form.rows).shape[0]
     with graph.inserting_before(node):
-        activation = "gelu" if curve else "none"
-        made = _call(graph, torch.ops.metablocks.product.default, form.rows, form.weight, form.bias, activation)
+        mark = None if trains or (isinstance(rows, int) and rows < ROWS) else _marked(graph, form.weight)
+        given = form.rows, form.weight, form.bias, "gelu" if curve else "none", mark
+        made = _call(graph, torch.ops.metablocks.product.default, *given)
         seen = form.view(made)
     node.replace_all_uses_with(seen)
     if curve is not None:
         before, after = curve
         after.replace_all_uses_with(seen if before is node else before)
     graph.eliminate_dead_code()
+
+
+def _marked(graph: fx.Graph, weight: fx.Node) -> fx.Node:
+    """The mark of a weight: a scalar in fp64, see `cpu_weights`."""
+    rows, columns = (_call(graph, torch.ops.metablocks.factors.default, weight, dim) for dim in (0, 1))
+    wide = _call(graph, torch.ops.prims.convert_element_type.default, weight, torch.float64)
+    by_columns = _call(graph, aten.mul.Tensor, wide, columns)
+    by_both = _call(graph, aten.mul.Tensor, by_columns, _call(graph, aten.unsqueeze.default, rows, 1))
+    return _call(graph, aten.sum.dim_IntList, by_both, [0, 1])
 
 
 def _call(graph: fx.Graph, target: Any, *given: Any) -> fx.Node:

@@ -56,12 +56,12 @@ def test_a_product_is_a_linear_layer_with_its_activation(biased, activation):
     x, bias = x.flatten(0, 1), bias if biased else None
     wanted = F.linear(x.double(), weight.double(), bias.double() if biased else None)
     wanted = F.gelu(wanted) if activation == "gelu" else wanted
-    torch.testing.assert_close(product(x, weight, bias, activation), wanted.float(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(product(x, weight, bias, activation, None), wanted.float(), atol=1e-5, rtol=1e-5)
 
 
 def test_a_product_takes_transposed_operands():
     left, right = torch.randn(64, 96).t(), torch.randn(64, 32).t()
-    torch.testing.assert_close(product(left, right, None, "none"), left @ right.t(), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(product(left, right, None, "none", None), left @ right.t(), atol=1e-4, rtol=1e-5)
 
 
 def test_the_pass_exchanges_products_and_takes_the_gelu_in():
