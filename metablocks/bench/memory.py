@@ -44,7 +44,7 @@ class Memory:
     """After the call, before they are freed; 0 where nothing is trained."""
     optimiser_bytes: int
     activations_bytes: int | None
-    """The peak less all the others: activations, and what an operation needs for itself."""
+    """The peak less all the others: activations, and what an operation needs or keeps for itself."""
 
 
 def measured(work: Work, device: str) -> Memory:
@@ -114,14 +114,17 @@ def _on_cuda(work: Work, device: str) -> int:
 
 
 def _on_cpu(work: Work) -> tuple[int | None, str]:
+    from metablocks.kernels import cpu_weights
+
     _free_gradients(work)  # first: where they were in the heap there is a hole then
+    kept = cpu_weights.copies.nbytes()
     with _Frugal() as frugal:
         before = _lowered()
         if before is None:
             return None, LINUX
         work.call()
         highest = resident("VmHWM")
-        return (None if highest is None else highest - before), GLIBC if frugal.works else LINUX
+        return (None if highest is None else highest - before + kept), GLIBC if frugal.works else LINUX
 
 
 def _free_gradients(work: Work) -> None:

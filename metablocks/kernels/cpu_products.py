@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, fx
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
-from metablocks.kernels import trial
-from metablocks.kernels.cpu_weights import Copies
+from metablocks.kernels import cpu_weights, trial
 
 GAIN = 1.2
 """How much faster oneDNN has to be: the two are either alike or far apart."""
@@ -36,13 +35,12 @@ TRAINED = ("primals", "tangents")
 VIEWS = (aten.reshape.default, aten.view.default)
 _library = torch.library.Library("metablocks", "FRAGMENT")
 _library.define("product(Tensor x, Tensor weight, Tensor? bias, str activation, Tensor? mark) -> Tensor")
-copies = Copies()
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, mark: Tensor | None) -> Tensor:
     """x (M, K), weight (N, K) and bias (N) to (M, N), through the exact `gelu` or `none`. With the mark of its weight a
     copy of it may be taken, which is kept for the next call."""
-    given = weight if mark is None else copies.of(weight, mark)
+    given = weight if mark is None else cpu_weights.copies.of(weight, mark)
     made: Tensor = torch.ops.mkldnn._linear_pointwise(x, given, bias, activation, [], "none")
     return made
 

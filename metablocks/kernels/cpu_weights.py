@@ -55,6 +55,14 @@ class Copies:
             found.copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
         return found.copy
 
+    def nbytes(self) -> int:
+        """Bytes of all copies."""
+        return sum(met.copy.numel() * met.copy.element_size() for met in self.met.values() if met.copy is not None)
+
+
+copies = Copies()
+"""Those of this process."""
+
 
 @cache
 def _factors(count: int) -> Tensor:

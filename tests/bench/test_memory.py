@@ -6,6 +6,7 @@ from torch import nn
 
 from metablocks.bench import memory
 from metablocks.bench.work import Work
+from metablocks.kernels import cpu_products, cpu_weights
 
 MIB = 1 << 20
 INPUTS = [(torch.ones(1, 4),)]
@@ -35,6 +36,20 @@ def test_an_allocation_of_known_size_raises_the_peak_by_that():
     assert found.activations_bytes == pytest.approx(256 * MIB, rel=0.02)
     assert (found.parameters_bytes, found.gradients_bytes, found.optimiser_bytes) == (MIB, 0, 0)
     assert found.peak_bytes == found.parameters_bytes + found.activations_bytes
+
+
+def test_copies_of_weights_that_are_kept_from_call_to_call_count(monkeypatch):
+    monkeypatch.setattr(cpu_weights, "copies", cpu_weights.Copies())
+    if not cpu_products.runs():
+        pytest.skip("torch has no oneDNN here")
+
+    class Product(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            mark = self.weight.detach().sum(dtype=torch.float64)
+            return cpu_products.product(x.expand(4, -1), self.weight.detach(), None, "none", mark)
+
+    found = measured(Product(4, 8 * MIB))
+    assert found.activations_bytes == pytest.approx(2 * 128 * MIB, rel=0.05)  # the copy, what comes out
 
 
 def test_a_second_measurement_does_not_inherit_the_peak_of_the_first():

@@ -35,8 +35,8 @@ head: {pool: mean}
 @pytest.fixture
 def copies(monkeypatch) -> Copies:
     """Those of products, empty before and after."""
-    monkeypatch.setattr(cpu_products, "copies", Copies())
-    return cpu_products.copies
+    monkeypatch.setattr(cpu_weights, "copies", Copies())
+    return cpu_weights.copies
 
 
 def marked(weight: Tensor) -> Tensor:
@@ -66,6 +66,7 @@ def test_a_copy_gives_what_its_weight_gives(layout, copies):
     x, bias = random(1024, 64), random(96)
     found = [product(x, weight, bias, "gelu", marked(weight)) for _ in range(3)]
     assert kept(copies) == 1
+    assert copies.nbytes() == 4 * 96 * 64
     assert torch.equal(found[2], found[1])
     torch.testing.assert_close(found[1], product(x, weight, bias, "gelu", None), atol=1e-5, rtol=1e-5)
 
