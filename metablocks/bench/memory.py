@@ -117,14 +117,15 @@ def _on_cpu(work: Work) -> tuple[int | None, str]:
     from metablocks.kernels import cpu_weights
 
     _free_gradients(work)  # first: where they were in the heap there is a hole then
-    kept = cpu_weights.copies.nbytes()
+    copies, met = cpu_weights.copies, cpu_weights.copies.meetings
     with _Frugal() as frugal:
         before = _lowered()
         if before is None:
             return None, LINUX
         work.call()
         highest = resident("VmHWM")
-        return (None if highest is None else highest - before + kept), GLIBC if frugal.works else LINUX
+        growth = None if highest is None else highest - before + copies.taken(since=met)
+        return growth, GLIBC if frugal.works else LINUX
 
 
 def _free_gradients(work: Work) -> None:

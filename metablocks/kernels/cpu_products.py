@@ -30,16 +30,18 @@ SMALL = 1 << 20
 aten = torch.ops.aten
 ROWS = 1024
 """Rows below which a product gains less by a kept copy of its weight than the mark of the weight takes."""
+BLOCK = 16
+"""Rows and columns of a weight below which its blocks are mostly padding."""
 TRAINED = ("primals", "tangents")
-"""How AOTAutograd calls what goes into graphs that train: their weights change from call to call."""
+"""How AOTAutograd calls what goes into a graph that it has differentiated: its weights change from call to call."""
 VIEWS = (aten.reshape.default, aten.view.default)
 _library = torch.library.Library("metablocks", "FRAGMENT")
 _library.define("product(Tensor x, Tensor weight, Tensor? bias, str activation, Tensor? mark) -> Tensor")
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, mark: Tensor | None) -> Tensor:
-    """x (M, K), weight (N, K) and bias (N) to (M, N), through the exact `gelu` or `none`. With the mark of its weight a
-    copy of it may be taken, which is kept for the next call."""
+    """x (M, K), weight (N, K) and bias (N) to (M, N), through the exact `gelu` or `none`. With its mark a weight is
+    copied in oneDNN's order from the second meeting on, and the copy kept."""
     given = weight if mark is None else cpu_weights.copies.of(weight, mark)
     made: Tensor = torch.ops.mkldnn._linear_pointwise(x, given, bias, activation, [], "none")
     return made
@@ -94,7 +96,7 @@ class Exchange(CustomGraphPass):
                     _exchange(graph, node, found, trains)
 
     def uuid(self) -> object:
-        return get_hash_for_files((__file__,))
+        return get_hash_for_files((__file__, cpu_weights.__file__))
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,8 @@ def _fits(sizes: tuple[Any, ...], *nodes: fx.Node) -> bool:
 
 def _exchange(graph: fx.Graph, node: fx.Node, form: Form, trains: bool) -> None:
     curve = _gelu_of(node)
-    rows = _value(form.rows).shape[0]
     with graph.inserting_before(node):
-        mark = None if trains or (isinstance(rows, int) and rows < ROWS) else _marked(graph, form.weight)
+        mark = None if trains else _marked(graph, form)
         given = form.rows, form.weight, form.bias, "gelu" if curve else "none", mark
         made = _call(graph, torch.ops.metablocks.product.default, *given)
         seen = form.view(made)
@@ -172,13 +173,17 @@ def _exchange(graph: fx.Graph, node: fx.Node, form: Form, trains: bool) -> None:
     graph.eliminate_dead_code()
 
 
-def _marked(graph: fx.Graph, weight: fx.Node) -> fx.Node:
-    """The mark of a weight: a scalar in fp64, see `cpu_weights`."""
-    rows, columns = (_call(graph, torch.ops.metablocks.factors.default, weight, dim) for dim in (0, 1))
-    wide = _call(graph, torch.ops.prims.convert_element_type.default, weight, torch.float64)
-    by_columns = _call(graph, aten.mul.Tensor, wide, columns)
-    by_both = _call(graph, aten.mul.Tensor, by_columns, _call(graph, aten.unsqueeze.default, rows, 1))
-    return _call(graph, aten.sum.dim_IntList, by_both, [0, 1])
+def _marked(graph: fx.Graph, form: Form) -> fx.Node | None:
+    """The mark of the weight of a large product, a scalar in int64, see `cpu_weights`; None for other products."""
+    rows, sizes = _value(form.rows).shape[0], _value(form.weight).shape
+    if (isinstance(rows, int) and rows < ROWS) or not all(isinstance(size, int) and size >= BLOCK for size in sizes):
+        return None
+    by_row, by_column = (_call(graph, torch.ops.metablocks.factors.default, form.weight, dim) for dim in (0, 1))
+    bits = _call(graph, aten.view.dtype, form.weight, torch.int32)
+    wide = _call(graph, torch.ops.prims.convert_element_type.default, bits, torch.int64)
+    turned = _call(graph, aten.mul.Tensor, wide, by_column)
+    turned = _call(graph, aten.mul.Tensor, turned, _call(graph, aten.unsqueeze.default, by_row, 1))
+    return _call(graph, aten.sum.dim_IntList, turned, [0, 1])
 
 
 def _call(graph: fx.Graph, target: Any, *given: Any) -> fx.Node:

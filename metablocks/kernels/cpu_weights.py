@@ -3,61 +3,71 @@
 oneDNN brings a plain weight into blocks in every product, and pushes what is in the processor's caches out for it. A
 copy in blocks must not outlive a change of its weight. No counter tells every change, since what is written to `.data`
 does not count, and a graph hands on aliases of weights and what it makes of them. So a copy is found by what stands in
-its weight, by its mark: the sum of its elements, each times a fixed random number of its row and one of its column, in
-fp64. The last bit of an element shows there, unless others are a million times larger, beside which a product rounds
-that bit off as well. The graph works the mark out, in one reading of the weight.
+its weight, by its mark: the sum of the bits of each element, as an integer, times a random odd number of its row and
+one of its column, modulo 2^64. A change of one element always shows there, others but for a chance of some 2^-32 at
+most. The sum is the same in every order. The graph works it out, in one reading of the weight.
 
-A weight is copied when it is met again, so that what changes from call to call never is, and copies that nobody has
-asked for lately go when another weight comes.
+A weight is copied when it is met again. What was not met for long goes, and copies take `ROOM` at most.
 """
 
 from __future__ import annotations
 
-import math
-import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 
 import torch
 from torch import Tensor
 
-REST = 10.0
-"""Seconds without being asked for after which a copy may go."""
+LONG = 1000
+"""Meetings of other weights after which a weight is forgotten, with its copy: some tens of calls of a network."""
+ROOM = 1 << 30
+"""Bytes of all copies."""
 
 
 @dataclass
 class Met:
-    """A weight that a product has met: when that was last, and its copy."""
+    """A weight that a product has met: the number of its last meeting, its copy, and at which meeting that was made."""
 
-    at: float
+    at: int = 0
     copy: Tensor | None = None
+    made: int = 0
+    nbytes: int = 0
 
 
 class Copies:
-    """Of weights (N, K) in fp32 on a CPU, by size and mark."""
+    """Of weights (N, K) in fp32 on a CPU, by size and mark, those last that were met last."""
 
     def __init__(self) -> None:
-        self.met: dict[tuple[int, int, float], Met] = {}
+        self.met: OrderedDict[tuple[int, int, int], Met] = OrderedDict()
+        self.meetings = 0
+        self.lock = Lock()
 
     def of(self, weight: Tensor, mark: Tensor) -> Tensor:
         """What a product is to be given in the place of a weight with this mark: its copy in blocks, or itself."""
         rows, columns = weight.shape
-        key = rows, columns, mark.item()
-        if not math.isfinite(key[-1]):
-            return weight  # what is infinite hides every change
-        now = time.monotonic()
-        found = self.met.get(key)
-        if found is None:
-            self.met = {one: met for one, met in list(self.met.items()) if now - met.at <= REST} | {key: Met(now)}
-            return weight
-        found.at = now
-        if found.copy is None:
-            found.copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
-        return found.copy
+        key = rows, columns, int(mark)
+        with self.lock:
+            self.meetings += 1
+            found = self.met.setdefault(key, Met())
+            self.met.move_to_end(key)
+            again, found.at = found.at > 0, self.meetings
+            while next(iter(self.met.values())).at < self.meetings - LONG:
+                self.met.popitem(last=False)
+            if again and found.copy is None and self.nbytes() + weight.nbytes <= ROOM:
+                found.copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+                found.made = self.meetings
+                found.nbytes = torch.ops.mkldnn._nbytes(found.copy)
+            return weight if found.copy is None else found.copy
 
     def nbytes(self) -> int:
         """Bytes of all copies."""
-        return sum(met.copy.numel() * met.copy.element_size() for met in self.met.values() if met.copy is not None)
+        return sum(met.nbytes for met in self.met.values())
+
+    def taken(self, since: int) -> int:
+        """Bytes of the copies that were there after so many meetings, and were taken since."""
+        return sum(met.nbytes for met in self.met.values() if met.made <= since < met.at)
 
 
 copies = Copies()
@@ -65,15 +75,16 @@ copies = Copies()
 
 
 @cache
-def _factors(count: int) -> Tensor:
-    """Fixed random numbers (count) in fp64, none of them small, of both signs."""
+def _factors(count: int, dim: int) -> Tensor:
+    """Fixed random odd numbers (count), others for each dimension."""
     with torch.inference_mode(False):
-        generator = torch.Generator().manual_seed(count)
-        numbers = torch.rand(count, generator=generator, dtype=torch.float64, device="cpu") - 0.5
-        return numbers + numbers.sign() / 2
+        generator = torch.Generator().manual_seed(2 * count + dim)
+        numbers = torch.randint(-(1 << 62), 1 << 62, (count,), generator=generator, dtype=torch.int64, device="cpu")
+        return numbers * 2 + 1
 
 
 _library = torch.library.Library("metablocks", "FRAGMENT")
 _library.define("factors(Tensor weight, int dim) -> Tensor")
-_library.impl("factors", lambda weight, dim: _factors(weight.shape[dim]), "CPU")
-_library.impl("factors", lambda weight, dim: weight.new_empty(weight.shape[dim], dtype=torch.float64), "Meta")
+# a clone, since a graph may write into what it is given
+_library.impl("factors", lambda weight, dim: _factors(weight.shape[dim], dim).clone(), "CPU")
+_library.impl("factors", lambda weight, dim: weight.new_empty(weight.shape[dim], dtype=torch.int64), "Meta")
