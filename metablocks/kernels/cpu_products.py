@@ -26,14 +26,14 @@ GAIN = 1.2
 """How much faster oneDNN has to be: the two are either alike or far apart."""
 SMALL = 1 << 20
 """Multiply-accumulates below which the time that oneDNN takes to start counts."""
-
-aten = torch.ops.aten
 ROWS = 1024
 """Rows below which a product gains less by a kept copy of its weight than the mark of the weight takes."""
 BLOCK = 16
 """Rows and columns of a weight below which its blocks are mostly padding."""
 TRAINED = ("primals", "tangents")
 """How AOTAutograd calls what goes into a graph that it has differentiated: its weights change from call to call."""
+
+aten = torch.ops.aten
 VIEWS = (aten.reshape.default, aten.view.default)
 _library = torch.library.Library("metablocks", "FRAGMENT")
 _library.define("product(Tensor x, Tensor weight, Tensor? bias, str activation, Tensor? mark) -> Tensor")

@@ -7,7 +7,7 @@ its weight, by its mark: the sum of the bits of each element, as an integer, tim
 one of its column, modulo 2^64. A change of one element always shows there, others but for a chance of some 2^-32 at
 most. The sum is the same in every order. The graph works it out, in one reading of the weight.
 
-A weight is copied when it is met again. What was not met for long goes, and copies take `ROOM` at most.
+A weight is copied when it is met again, while copies leave room for it, and forgotten when it was not met for long.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 LONG = 1000
 """Meetings of other weights after which a weight is forgotten, with its copy: some tens of calls of a network."""
 ROOM = 1 << 30
-"""Bytes of all copies."""
+"""Bytes of copies beyond which no other is made."""
 
 
 @dataclass
