@@ -4,8 +4,8 @@ oneDNN brings a plain weight into blocks in every product, and pushes what is in
 copy in blocks must not outlive a change of its weight. No counter tells every change, since what is written to `.data`
 does not count, and a graph hands on aliases of weights and what it makes of them. So a copy is found by what stands in
 its weight, by its mark: the sum of the bits of each element, as an integer, times a random odd number of its row and
-one of its column, modulo 2^64. A change of one element always shows there, others but for a chance of some 2^-32 at
-most. The sum is the same in every order. The graph works it out, in one reading of the weight.
+one of its column, modulo 2^64. A change of one element always shows there, of several but for a chance in a hundred
+million. The sum is the same in every order. The graph works it out, in one reading of the weight.
 
 A weight is copied when it is met again, while copies leave room for it, and forgotten when it was not met for long.
 """
